@@ -1,0 +1,1 @@
+"""Commands that keep the repository: budgets, coverage, generated reference, the pocket model."""
