@@ -1,0 +1,41 @@
+"""The Python client: every verb of the public HTTP interface, blocking and async, from one description each.
+
+In: plain Python values. Out: `Result`s, readable as attributes and as items; errors as typed exceptions.
+Knows only the wire; imports nothing of the server.
+"""
+
+from trainyard.sdk.client import AsyncClient, Client
+from trainyard.sdk.errors import (
+    AuthenticationError,
+    AuthorizationError,
+    ConflictError,
+    ConnectionError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TimeoutError,
+    TrainyardAPIError,
+    ValidationError,
+)
+from trainyard.sdk.results import Result
+from trainyard.sdk.retry import RetryPolicy
+from trainyard.sdk.run import AsyncRun, Run
+
+__all__ = [
+    "AsyncClient",
+    "AsyncRun",
+    "AuthenticationError",
+    "AuthorizationError",
+    "Client",
+    "ConflictError",
+    "ConnectionError",
+    "NotFoundError",
+    "RateLimitError",
+    "Result",
+    "RetryPolicy",
+    "Run",
+    "ServerError",
+    "TimeoutError",
+    "TrainyardAPIError",
+    "ValidationError",
+]

@@ -1,0 +1,84 @@
+"""A training run as an object: the client's verbs without the run's id."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainyard.sdk import results, training_calls
+from trainyard.sdk.binding import RunVerb
+from trainyard.sdk.door import AsyncDoor, Door
+
+
+class Run:
+    """One run, blocking.
+
+    Attributes:
+        client: Performs the calls.
+        run_id: `run_` + 16 hex digits; once trained, also the name of the model.
+        config: As the server made it, defaults filled in.
+    """
+
+    def __init__(self, client: Door, run_id: str, config: Mapping[str, Any] | None = None) -> None:
+        self.client = client
+        self.run_id = run_id
+        self.config = results.Result(config or {})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.run_id!r})"
+
+    get_status = RunVerb(training_calls.get_run_status, Door.send)
+    get_metrics = RunVerb(training_calls.get_run_metrics, Door.send)
+    list_artifacts = RunVerb(training_calls.list_artifacts, Door.send)
+    forward_backward = RunVerb(training_calls.forward_backward, Door.send)
+    optim_step = RunVerb(training_calls.optim_step, Door.send)
+    sample = RunVerb(training_calls.sample, Door.send)
+    sample_stream = RunVerb(training_calls.sample_stream, Door.stream)
+    save_state = RunVerb(training_calls.save_state, Door.send)
+    tokenize = RunVerb(training_calls.tokenize, Door.send)
+    detokenize = RunVerb(training_calls.detokenize, Door.send)
+    get_tokenizer_info = RunVerb(training_calls.get_tokenizer_info, Door.send)
+    get_model_info = RunVerb(training_calls.get_model_info, Door.send)
+    apply_chat_template = RunVerb(training_calls.apply_chat_template, Door.send)
+    complete = RunVerb(training_calls.complete, Door.send)
+
+    def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
+        """Fetch the files of a checkpoint, as `list_artifacts` names it, each checked by its SHA-256.
+
+        Returns:
+            The directory, made when absent.
+
+        Raises:
+            ServerError: A file is not what its checksum says; nothing under its name was written.
+        """
+        return self.client.download(self.run_id, artifact, directory)
+
+
+class AsyncRun:
+    """One run, on the event loop; attributes as those of `Run`."""
+
+    def __init__(self, client: AsyncDoor, run_id: str, config: Mapping[str, Any] | None = None) -> None:
+        self.client = client
+        self.run_id = run_id
+        self.config = results.Result(config or {})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.run_id!r})"
+
+    get_status = RunVerb(training_calls.get_run_status, AsyncDoor.send)
+    get_metrics = RunVerb(training_calls.get_run_metrics, AsyncDoor.send)
+    list_artifacts = RunVerb(training_calls.list_artifacts, AsyncDoor.send)
+    forward_backward = RunVerb(training_calls.forward_backward, AsyncDoor.send)
+    optim_step = RunVerb(training_calls.optim_step, AsyncDoor.send)
+    sample = RunVerb(training_calls.sample, AsyncDoor.send)
+    sample_stream = RunVerb(training_calls.sample_stream, AsyncDoor.stream)
+    save_state = RunVerb(training_calls.save_state, AsyncDoor.send)
+    tokenize = RunVerb(training_calls.tokenize, AsyncDoor.send)
+    detokenize = RunVerb(training_calls.detokenize, AsyncDoor.send)
+    get_tokenizer_info = RunVerb(training_calls.get_tokenizer_info, AsyncDoor.send)
+    get_model_info = RunVerb(training_calls.get_model_info, AsyncDoor.send)
+    apply_chat_template = RunVerb(training_calls.apply_chat_template, AsyncDoor.send)
+    complete = RunVerb(training_calls.complete, AsyncDoor.send)
+
+    async def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
+        """Fetch the files of a checkpoint as `Run.download` does."""
+        return await self.client.download(self.run_id, artifact, directory)
