@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from trainyard.core.catalog import ModelRegistry
 
 _LONG_TEXT_CHARS = 32 * 1024  # beyond this, encoding would hold up the event loop for milliseconds
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+
+
+def _bytes_by_character() -> dict[str, int]:
+    """Invert the byte alphabet of byte-level BPE: printable Latin-1 stands for itself, the rest follows from U+0100.
+
+    Source:
+        Radford et al. 2019 (GPT-2), `bytes_to_unicode` of the published encoder.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + at): byte for at, byte in enumerate(others)}
+
+
+_BYTE_OF = _bytes_by_character()
 
 
 class Tokenizer:
@@ -43,8 +58,10 @@ class Tokenizer:
         template: str | None,
         eos_ids: Sequence[int],
         model_max_length: int | None,
+        is_byte_level: bool,
     ) -> None:
         self._backend = backend
+        self._is_byte_level = is_byte_level
         self.special_tokens = special_tokens
         self.chat_template = template
         self.vocab_size: int = backend.get_vocab_size(with_added_tokens=True)
@@ -55,6 +72,7 @@ class Tokenizer:
         self.eos_ids: tuple[int, ...] = tuple(sorted(listed))
         self._template = chat_template.ChatTemplate(template, special_tokens) if template is not None else None
         added = backend.get_added_tokens_decoder().values()
+        self._added = {token.content for token in added}
         self._specials = sorted({token.content for token in added if token.special and token.content}, key=len)[::-1]
         self._first_special = _any_of(self._specials)
         control = {token.content for token in added if token.special or (template and token.content in template)}
@@ -85,6 +103,7 @@ class Tokenizer:
             special,
             tokenizer_files.chat_template(directory, config),
             *tokenizer_files.limits(directory, config),
+            is_byte_level=tokenizer_files.is_byte_level(raw),
         )
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -120,6 +139,20 @@ class Tokenizer:
         """Find the id of a token by its exact spelling in the vocabulary."""
         found: int | None = self._backend.token_to_id(token)
         return found
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Tell which bytes of text one token stands for; they need not be whole characters.
+
+        An id beyond the vocabulary stands for none.
+        """
+        token = self._backend.id_to_token(token_id) or ""
+        if token in self._added:
+            return token.encode()
+        if self._is_byte_level:
+            return bytes(_BYTE_OF[character] for character in token)
+        if byte := _BYTE_TOKEN.fullmatch(token):
+            return bytes([int(byte.group(1), 16)])
+        return token.replace("▁", " ").encode()
 
     def render_chat(self, messages: Messages, add_generation_prompt: bool = False) -> str:
         """Render a chat to text, exactly as transformers' `apply_chat_template(tokenize=False)`.

@@ -36,6 +36,12 @@ def with_exact_offsets(value: Any) -> Any:
     return value
 
 
+def is_byte_level(raw: dict[str, Any]) -> bool:
+    """Whether tokens are spelled in the byte alphabet of GPT-2, judged by the decoder."""
+    decoder = raw.get("decoder") or {}
+    return any(one.get("type") == "ByteLevel" for one in [decoder, *decoder.get("decoders", [])])
+
+
 def special_tokens(directory: Path, config: dict[str, Any]) -> dict[str, str]:
     """Collect the named special tokens, `tokenizer_config.json` first."""
     named = {**read_json(directory, "special_tokens_map.json"), **config}
