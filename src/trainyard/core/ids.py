@@ -1,0 +1,35 @@
+"""Identifiers: a prefix that tells the kind, then a part that sorts by time of making."""
+
+import secrets
+
+from trainyard.core.clock import Clock
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: sorts as its digits do, without letters that look alike."""
+
+_TIME_CHARACTERS = 10
+_RANDOM_CHARACTERS = 16
+
+
+def new_id(prefix: str, clock: Clock) -> str:
+    """Make an id such as `ses_01jd…`: 50 bits of milliseconds, then 80 random bits.
+
+    Args:
+        prefix: Kind of the thing, without the underscore.
+        clock: Its `now` gives the sortable part; ids of one millisecond are in no order.
+    """
+    sortable = _base32(int(clock.now() * 1000), _TIME_CHARACTERS)
+    return f"{prefix}_{sortable}{_base32(secrets.randbits(80), _RANDOM_CHARACTERS)}"
+
+
+def new_run_id() -> str:
+    """Make the id of a training run in the form that the Signal guide fixes: `run_` and 16 hex digits."""
+    return f"run_{secrets.token_hex(8)}"
+
+
+def _base32(number: int, width: int) -> str:
+    digits = []
+    for _ in range(width):
+        number, digit = divmod(number, 32)
+        digits.append(_ALPHABET[digit])
+    return "".join(reversed(digits))

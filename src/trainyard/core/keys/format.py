@@ -1,0 +1,73 @@
+"""What a key looks like, and the keyed hash by which it is recognised."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+
+from trainyard.core import errors
+from trainyard.core.principal import SCOPES
+
+PREFIX_CHARACTERS = 11
+"""`sk-` and eight characters: enough to tell keys apart, 48 of 256 random bits."""
+
+_BODY_BYTES = 32  # 43 characters of unpadded url-safe base 64
+_PATTERN = re.compile(r"(?:sk-|tml-)([A-Za-z0-9_-]{43})")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+:-]{0,127}")
+
+
+def mint() -> str:
+    """Make a key: `sk-` and 43 url-safe characters, 256 random bits."""
+    return f"sk-{secrets.token_urlsafe(_BODY_BYTES)}"
+
+
+def canonical(key: object) -> str | None:
+    """Bring `tml-` + body, the form that the Tinker client insists on, to `sk-` + body; None for what is no key."""
+    match = _PATTERN.fullmatch(key) if isinstance(key, str) else None
+    return f"sk-{match[1]}" if match else None
+
+
+def digest(key: str, pepper: bytes) -> str:
+    """Hash a canonical key; 256 random bits need no slow hash, and the pepper is not in the database."""
+    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
+
+
+def derive_pepper(secret: bytes) -> bytes:
+    """Derive the pepper of keys from the server's secret, so that other uses of the secret reveal nothing of it."""
+    return hmac.new(secret.strip(), b"trainyard api keys 1", hashlib.sha256).digest()
+
+
+def fingerprint(pepper: bytes) -> str:
+    """Name a pepper without revealing it: 16 hex digits."""
+    return hmac.new(pepper, b"trainyard pepper fingerprint 1", hashlib.sha256).hexdigest()[:16]
+
+
+def read_scopes(scopes: str | Iterable[str]) -> frozenset[str]:
+    """Read scopes as people write them: a list, or text with commas; `all` stands for every one.
+
+    Raises:
+        errors.InvalidRequest: There is none, or one is unknown.
+    """
+    parts = scopes.split(",") if isinstance(scopes, str) else list(scopes)
+    names = {part.strip() for part in parts if part.strip()}
+    unknown = sorted(names - {*SCOPES, "all"})
+    if unknown or not names:
+        found = f"unknown scope '{unknown[0]}'" if unknown else "no scope given"
+        raise errors.InvalidRequest(f"{found}; valid scopes: {', '.join(SCOPES)}, all", param="scopes")
+    return frozenset(SCOPES) if "all" in names else frozenset(names)
+
+
+def read_name(name: str, param: str) -> str:
+    """Check the name of a tenant or a user, which becomes part of paths and log lines.
+
+    Raises:
+        errors.InvalidRequest: It holds other characters than allowed or is too long.
+    """
+    if not _NAME.fullmatch(name):
+        raise errors.InvalidRequest(
+            f"{param} {name[:40]!r} is not usable; write 1 to 128 of letters, digits and _ . @ + : - "
+            "and begin with a letter, a digit or _",
+            param=param,
+        )
+    return name

@@ -1,0 +1,142 @@
+"""The settings: one frozen object, read once at start and handed to whoever needs a part of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from trainyard.core import errors
+from trainyard.core.settings_sources import Origin, collect, merged
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Section):
+    """The HTTP server."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    max_body_bytes: int = Field(
+        default=20 * 1024 * 1024, ge=1024, description="Largest request body; more is answered 413."
+    )
+    drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds that running requests get at shutdown.")
+
+
+class DatabaseSettings(_Section):
+    """Where rows live."""
+
+    url: str | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="`postgresql://…` or `sqlite:///…`; null keeps `trainyard.db` in the data directory.",
+    )
+    sync: Literal["normal", "full"] = Field(
+        default="normal", description="SQLite: `normal` survives the death of processes, `full` also the loss of power."
+    )
+
+
+class EngineSettings(_Section):
+    """The engine processes."""
+
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads of one engine; null leaves it to torch."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the weights live.")
+
+
+class TrainingSettings(_Section):
+    """Limits of training."""
+
+    max_live_runs_per_user: int = Field(
+        default=5, ge=1, le=10_000, description="Runs that one user may have open at once."
+    )
+
+
+class LogSettings(_Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is written."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto", description="`auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured; `load` reads it from its sources."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(default=Path(".trainyard"), description="Directory of everything that the server keeps.")
+    models_file: Path | None = Field(default=None, description="Catalog of models; null serves the pocket model alone.")
+    secret: SecretStr | None = Field(
+        default=None, min_length=16, repr=False, description="Pepper of keys; null keeps one in the data directory."
+    )
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    engine: EngineSettings = EngineSettings()
+    training: TrainingSettings = TrainingSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what the constructor is given, so that tests and `load` alone decide."""
+        return (init_settings,)
+
+    @property
+    def database_url(self) -> str:
+        """The URL to open: the configured one or the file in the data directory."""
+        return self.database.url or f"sqlite:///{self.data_dir.absolute() / 'trainyard.db'}"
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    config_file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings: defaults < trainyard.yaml < TRAINYARD_* < flags.
+
+    Args:
+        flags: Values by dotted name (`server.port`); None counts as not given.
+        config_file: YAML file that must exist; without it `trainyard.yaml` of the working directory, if there.
+        environ: In place of the environment of this process.
+
+    Raises:
+        errors.ConfigError: A key is unknown (the nearest valid one is named), a value is out of bounds, or a file is
+            unreadable; `param` names the setting.
+    """
+    origins = provenance(flags, config_file, environ=environ)
+    return _validated(merged(origins), origins)
+
+
+def provenance(
+    flags: Mapping[str, object] | None = None,
+    config_file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> list[Origin]:
+    """Tell for every setting the value in effect (secrets masked when shown) and where it came from."""
+    return collect(Settings, flags or {}, config_file, environ)
+
+
+def _validated(values: Mapping[str, object], origins: list[Origin]) -> Settings:
+    try:
+        return Settings(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        source = next((origin.source for origin in origins if origin.name == name), "the configuration")
+        raise errors.ConfigError(f"{name} (from {source}): {first['msg']}", param=name) from error
