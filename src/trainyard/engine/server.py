@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from trainyard.core import errors
-from trainyard.engine import calls, cores, protocol, streams, types
+from trainyard.engine import cores, protocol, streams, types
 from trainyard.engine.channel import Channel
 from trainyard.engine.loop import ComputeLoop
 
@@ -136,9 +136,9 @@ async def run(config: EngineServerConfig, core: cores.Core[Any]) -> int:
         events.add_signal_handler(number, over.set)
     compute = ComputeLoop(core, on_death=died, stream_stall_s=config.stream_stall_s)
     compute.start()
-    with contextlib.suppress(FileNotFoundError):
-        Path(config.socket).unlink()  # left behind by a process that was killed
-    server = await asyncio.start_unix_server(EngineServer(compute).serve, config.socket)
+    server = await asyncio.start_unix_server(
+        EngineServer(compute).serve, config.socket
+    )  # takes the place of a stale one
     _log.info("engine_ready", model=config.name, socket=config.socket)
     await over.wait()
     server.close()
@@ -165,7 +165,7 @@ def main(read: Callable[[], bytes] = sys.stdin.buffer.read) -> int:
         config = msgspec.json.decode(read(), type=EngineServerConfig)
         core = make_core(config)
     except (msgspec.DecodeError, errors.TrainyardError) as error:
-        _log.error("engine_not_started", error=str(error))  # noqa: TRY400 - one line for the operator, no traceback
+        _log.error("engine_not_started", error=str(error))
         return CONFIG_EXIT
     return asyncio.run(run(config, core))
 
