@@ -1,0 +1,118 @@
+"""Who asks: the key of a request, checked once, before the body is read."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, cast
+
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+from starlette.requests import HTTPConnection, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trainyard.core import errors
+from trainyard.core.db import Database
+from trainyard.core.http.routing import PUBLIC_PATHS
+from trainyard.core.keys import APIKeyManager
+from trainyard.core.principal import SCOPES, Principal
+
+_MISSING = (
+    "Missing API key: send the header 'Authorization: Bearer <key>' ('Authorization: ApiKey <key>' and "
+    "'X-API-Key: <key>' do too)"
+)
+
+
+class KeyChecker:
+    """Checks keys without blocking the loop: the database is read in its threads, and only when the snapshot is old."""
+
+    def __init__(self, keys: APIKeyManager, database: Database) -> None:
+        self._keys = keys
+        self._database = database
+
+    async def check(self, connection: HTTPConnection) -> Principal:
+        """Tell who sent the request.
+
+        Raises:
+            errors.Unauthenticated: Code `missing_api_key` or `invalid_api_key`.
+            errors.Unavailable: The database did not answer.
+        """
+        key = read_key(connection)
+        if self._keys.is_stale:
+            await self._database.call(self._keys.refresh)
+        return self._keys.authenticate(key)
+
+
+class RequireKey:
+    """Pure ASGI middleware: everything but the public paths needs a key, unknown paths too."""
+
+    def __init__(self, app: ASGIApp, checker: KeyChecker) -> None:
+        self._app = app
+        self._checker = checker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Put the principal into the state of the request, or raise."""
+        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+            principal = await self._checker.check(HTTPConnection(scope))
+            scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+
+def read_key(connection: HTTPConnection) -> str:
+    """Find the key in `Authorization: Bearer`, `Authorization: ApiKey` or `X-API-Key`, in this order.
+
+    Raises:
+        errors.Unauthenticated: Code `missing_api_key`; the message says what to send.
+    """
+    scheme, _, credentials = connection.headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() in ("bearer", "apikey") and credentials.strip():
+        return credentials.strip()
+    alone = connection.headers.get("x-api-key", "").strip()
+    if alone:
+        return alone
+    raise errors.Unauthenticated(_MISSING, code="missing_api_key")
+
+
+async def authenticate(request: Request, scope: str = "train") -> Principal:
+    """Tell who sent a request and make sure that the key has a scope; an `admin` key has no other scope by itself.
+
+    Raises:
+        errors.Unauthenticated: There is no valid key.
+        errors.Forbidden: The key lacks the scope (code `missing_scope`).
+    """
+    principal = getattr(request.state, "principal", None)
+    if principal is None:
+        checker = cast(KeyChecker, request.app.state.key_checker)
+        principal = request.state.principal = await checker.check(request)
+    return require_scope(cast(Principal, principal), scope)
+
+
+def require_scope(principal: Principal, scope: str) -> Principal:
+    """Return the principal when its key has the scope.
+
+    Raises:
+        errors.Forbidden: It has not.
+    """
+    if scope not in principal.scopes:
+        raise errors.Forbidden(
+            f"This API key lacks the scope '{scope}'; it has: {', '.join(sorted(principal.scopes))}",
+            code="missing_scope",
+            data={"scope": scope},
+        )
+    return principal
+
+
+_bearer = HTTPBearer(auto_error=False, description="`Authorization: Bearer <key>`")
+_header = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def principal(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """Make the FastAPI dependency of a scope: `who: Annotated[Principal, Depends(auth.principal("train"))]`."""
+    if scope not in SCOPES:
+        raise ValueError(f"unknown scope {scope!r}; valid: {', '.join(SCOPES)}")
+
+    async def dependency(
+        request: Request,
+        _bearer_shown_in_docs: Annotated[object, Security(_bearer)],
+        _header_shown_in_docs: Annotated[object, Security(_header)],
+    ) -> Principal:
+        return await authenticate(request, scope)
+
+    return dependency

@@ -1,0 +1,92 @@
+"""Is it there, can it work, what is it: the routes that need no key."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+import trainyard
+from trainyard.core import errors
+from trainyard.core.http.drain import Drain
+from trainyard.core.telemetry import Metrics
+
+Probe = Callable[[], Awaitable[object]]
+
+SERVICE = "trainyard"
+PROBE_TIMEOUT_S = 2.0
+
+
+class Readiness:
+    """Asks every dependency at once whether it works."""
+
+    def __init__(self, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+        self._timeout_s = timeout_s
+        self._probes: dict[str, Probe] = {}
+
+    def register(self, name: str, probe: Probe) -> None:
+        """Add a dependency; its probe returns when it works and raises when it does not."""
+        self._probes[name] = probe
+
+    async def check(self) -> dict[str, dict[str, object]]:
+        """Tell for each dependency whether it is `ok`, and why not; takes as long as the slowest, bounded."""
+        names = list(self._probes)
+        outcomes = await asyncio.gather(*(self._ask(self._probes[name]) for name in names), return_exceptions=True)
+        return {name: self._told(outcome) for name, outcome in zip(names, outcomes, strict=True)}
+
+    async def _ask(self, probe: Probe) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await probe()
+
+    def _told(self, outcome: BaseException | None) -> dict[str, object]:
+        if outcome is None:
+            return {"ok": True}
+        if isinstance(outcome, TimeoutError):
+            return {"ok": False, "reason": f"no answer within {self._timeout_s:g} s"}
+        # Only messages of our own are shown: this path needs no key, and others may hold addresses.
+        shown = outcome.message if isinstance(outcome, errors.TrainyardError) else type(outcome).__name__
+        return {"ok": False, "reason": shown}
+
+
+def router(
+    readiness: Readiness, drain: Drain, metrics: Metrics, shown_config: Callable[[], Mapping[str, object]]
+) -> APIRouter:
+    """Make the routes.
+
+    Args:
+        readiness: The dependencies.
+        drain: Makes `/readyz` 503 at shutdown.
+        metrics: For `/metrics`.
+        shown_config: What `/health` shows; no secrets and no paths, since it needs no key.
+    """
+    routes = APIRouter(tags=["health"])
+
+    @routes.get("/", summary="Name and version")
+    async def root() -> dict[str, str]:
+        return {"name": SERVICE, "version": trainyard.__version__, "status": "running"}
+
+    @routes.get("/healthz", summary="Whether the process answers")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @routes.get("/health", summary="What this server is")
+    async def health() -> dict[str, object]:
+        config = dict(shown_config())
+        return {"status": "healthy", "service": SERVICE, "version": trainyard.__version__, "config": config}
+
+    @routes.get("/readyz", summary="Whether every dependency works; 503 as soon as one does not")
+    async def readyz(_request: Request) -> JSONResponse:
+        checks = await readiness.check()
+        is_ready = all(check["ok"] for check in checks.values()) and not drain.is_draining
+        status = "ready" if is_ready else "draining" if drain.is_draining else "not_ready"
+        headers = {} if is_ready else {"Retry-After": "1"}
+        body = {"status": status, "checks": checks}
+        return JSONResponse(body, status_code=200 if is_ready else 503, headers=headers)
+
+    @routes.get("/metrics", summary="Metrics in Prometheus' text format")
+    async def prometheus() -> Response:
+        content, content_type = metrics.render()
+        return Response(content, headers={"Content-Type": content_type})
+
+    return routes

@@ -1,0 +1,164 @@
+"""What every request passes through: id, size, headers, log line and metrics. Pure ASGI, so that streams stream."""
+
+import re
+import secrets
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock
+from trainyard.core.http.routing import template_of
+from trainyard.core.telemetry import Metrics
+
+_log = structlog.get_logger("access")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_DOCS_PATHS = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+class RequestId:
+    """Takes `X-Request-ID` from the client when it is usable, makes one otherwise, and sends it back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the request in its state, in its log lines and in the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        # A copy: servers hand the same lifespan state to every request.
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            await self._app(scope, receive, naming)
+
+
+class BodyLimit:
+    """Refuses bodies over a size, by their declared length at once and by the bytes that really come otherwise."""
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count what the application reads.
+
+        Raises:
+            errors.TooLarge: The body is over the limit; also while the application reads it.
+        """
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise self._too_large()
+        seen_bytes = 0
+
+        async def counting() -> Message:
+            nonlocal seen_bytes
+            message = await receive()
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > self._max_bytes:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, counting, send)
+
+    def _too_large(self) -> errors.TooLarge:
+        return errors.TooLarge(
+            f"The body is larger than {self._max_bytes} bytes; send less at once, or raise server.max_body_bytes",
+            data={"max_body_bytes": self._max_bytes},
+        )
+
+
+class SecurityHeaders:
+    """Adds the headers that keep browsers from guessing, framing and caching."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Set each header that the route has not set itself; the documentation page may load its scripts."""
+
+        async def hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY_HEADERS.items():
+                    if name != "Content-Security-Policy" or scope["path"] not in _DOCS_PATHS:
+                        headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, hardened if scope["type"] == "http" else send)
+
+
+class AccessLog:
+    """Writes one line and counts once per request, when its last byte is out."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, clock: Clock) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Watch the answer go by. Status 499 stands for a client that left before there was one."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, sent_bytes, began_s = 499, 0, self._clock.monotonic()
+
+        async def watching(message: Message) -> None:
+            nonlocal status, sent_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        self._metrics.in_flight.inc()
+        try:
+            await self._app(scope, receive, watching)
+        finally:
+            self._metrics.in_flight.dec()
+            self._record(scope, status, sent_bytes, self._clock.monotonic() - began_s)
+
+    def _record(self, scope: Scope, status: int, sent_bytes: int, took_s: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = template_of(scope)
+        self._metrics.requests.of(method, route, str(status)).inc()
+        self._metrics.request_s.of(method, route).observe(took_s)
+        _log.info(
+            "request",
+            method=method,
+            path=scope["path"][:200],
+            route=route,
+            status=status,
+            bytes=sent_bytes,
+            ms=round(took_s * 1000, 2),
+            **_who(scope),
+        )
+
+
+def _who(scope: Scope) -> dict[str, Any]:
+    principal = scope.get("state", {}).get("principal")
+    if principal is None:
+        return {}
+    return {"tenant": principal.tenant, "user": principal.user, "key_id": principal.key_id}
