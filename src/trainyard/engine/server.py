@@ -12,15 +12,16 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from trainyard.core import errors
-from trainyard.engine import cores, protocol, streams, types
+from trainyard.engine import cores, protocol, types
 from trainyard.engine.channel import Channel
 from trainyard.engine.loop import ComputeLoop
+from trainyard.engine.server_config import EngineServerConfig
 
 FAULT_EXIT: Final = 70
 """Exit status after the compute thread failed (EX_SOFTWARE of sysexits.h)."""
@@ -29,27 +30,6 @@ CONFIG_EXIT: Final = 78
 """Exit status for a model that cannot be loaded (EX_CONFIG)."""
 
 _log = structlog.get_logger(__name__)
-
-
-class EngineServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an engine process is told.
-
-    Attributes:
-        socket: Path to listen on, at most 107 bytes; its directory exists.
-        model_dir: Hugging Face directory; unused by a fake.
-        threads: Threads of torch; null leaves torch's own choice.
-        core: "fake" loads no model and no torch.
-    """
-
-    socket: str
-    name: str
-    model_dir: str
-    core: Literal["model", "fake"] = "model"
-    device: str = "cpu"
-    threads: int | None = None
-    stream_stall_s: float = streams.STREAM_STALL_S
-    fake_token_s: float = 0.0
-    fake_micro_step_s: float = 0.0
 
 
 class SocketOutlet:
@@ -153,9 +133,13 @@ def make_core(config: EngineServerConfig) -> cores.Core[Any]:
         from trainyard.engine.fake_core import FakeCore
 
         return FakeCore(config.name, token_s=config.fake_token_s, micro_step_s=config.fake_micro_step_s)
+    import torch
+
     from trainyard.engine.core import EngineCore
 
-    return EngineCore(Path(config.model_dir), config.name, device=config.device, threads=config.threads)
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    device = auto if config.device == "auto" else config.device
+    return EngineCore(Path(config.model_dir), config.name, device=device, threads=config.threads)
 
 
 def main(read: Callable[[], bytes] = sys.stdin.buffer.read) -> int:

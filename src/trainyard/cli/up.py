@@ -1,0 +1,74 @@
+"""`trainyard up`: the whole server in the foreground."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trainyard.cli.options import AsJson, ConfigFile, DataDir
+from trainyard.cli.up_report import Report
+from trainyard.cli.yard import Surroundings, Yard, listen, url_of
+from trainyard.core import settings as settings_module
+from trainyard.core.catalog import ModelRegistry
+from trainyard.core.datadir import DataDirectory, DataDirectoryLock, remove_stale_sockets
+
+
+def up(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address; 127.0.0.1 when left out.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Port, 0 = a free one; 8000 when left out.", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the server: training, serving and their engines, until Ctrl-C."""
+    flags: dict[str, str | int | None] = {
+        "server.host": host,
+        "server.port": port,
+        "data_dir": None if data_dir is None else str(data_dir.absolute()),
+    }
+    code = serve(flags, config, Report(as_json=as_json))
+    if code:
+        raise typer.Exit(code)
+
+
+def serve(flags: dict[str, str | int | None], config_file: Path | None, report: Report) -> int:
+    """Run the server to its end and return the exit status.
+
+    Raises:
+        errors.ConfigError: the settings or the catalog cannot be used.
+        errors.StartupError: directory, lock, port or database do not allow a start.
+    """
+    from trainyard import app
+
+    settings = settings_module.load(flags, config_file)
+    models = ModelRegistry(settings.models_file).entries
+    data = DataDirectory(settings.data_dir)
+    data.prepare()
+    lock = DataDirectoryLock(data)
+    try:
+        remove_stale_sockets(data)
+        with listen(settings.server.host, settings.server.port) as listener:
+            first_key = app.bootstrap(settings).first_key
+            url = url_of(listener)
+            report.started(url, data.path, first_key, models)
+            around = Surroundings(
+                settings=settings,
+                flags=flags,
+                config_file=config_file,
+                data=data,
+                listener=listener,
+                url=url,
+                models=models,
+            )
+            return asyncio.run(_run(around, report))
+    finally:
+        lock.release()
+
+
+async def _run(around: Surroundings, report: Report) -> int:
+    return await Yard(around, report).run()

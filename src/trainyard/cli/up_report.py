@@ -1,0 +1,62 @@
+"""What `trainyard up` prints: a short block at the start and a line when something happens to a child."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import trainyard
+from trainyard.core.catalog import ModelEntry
+from trainyard.core.processes import ChildState, ChildStatus
+
+
+class Report:
+    """Prints text, or JSON lines when asked."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._last: dict[str, ChildState] = {}
+
+    def started(self, url: str, data_dir: Path, first_key: str | None, models: Sequence[ModelEntry]) -> None:
+        """Print the block; the key is printed here and never again."""
+        if self._as_json:
+            names = {entry.name: entry.load for entry in models}
+            self._json(event="starting", url=url, data_dir=str(data_dir), admin_key=first_key, models=names)
+            return
+        lines = [f"trainyard {trainyard.__version__}", f"  url        {url}", f"  data       {data_dir}"]
+        if first_key is not None:
+            lines.append(f"  admin key  {first_key}  (shown once; keep it)")
+        lines += [f"  model      {entry.name}  ({entry.load})" for entry in models] or ["  model      none configured"]
+        self._print("\n".join(lines))
+
+    def child(self, status: ChildStatus, log: Path) -> None:
+        """Print a change that an operator should see."""
+        previous = self._last.get(status.name)
+        self._last[status.name] = status.state
+        if self._as_json:
+            self._json(event="child", name=status.name, state=status.state.value, pid=status.pid, reason=status.reason)
+            return
+        match status.state:
+            case ChildState.READY:
+                again = " again" if status.restarts else ""
+                self._print(f"{status.name} is ready{again} (pid {status.pid})")
+            case ChildState.WAITING:
+                self._print(f"{status.name} ended ({status.reason}), starting it again; see {log}")
+            case ChildState.FAILED:
+                self._print(f"{status.name} has failed: {status.reason}; see {log}")
+            case ChildState.STARTING if previous is ChildState.IDLE:
+                self._print(f"{status.name} is starting")
+
+    def draining(self) -> None:
+        """Print that the server is on its way out."""
+        if self._as_json:
+            self._json(event="draining")
+        else:
+            self._print("draining: running requests end first; Ctrl-C again stops at once")
+
+    def _json(self, **facts: object) -> None:
+        self._print(json.dumps(facts))
+
+    def _print(self, text: str) -> None:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,215 @@
+"""The processes of one server: which there are, how they start and drain, and what `run.json` says of them."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from trainyard.cli.up_report import Report
+from trainyard.core import errors
+from trainyard.core.catalog import ModelEntry
+from trainyard.core.datadir import DataDirectory, make_socket_directory
+from trainyard.core.processes import (
+    ChildSpec,
+    ChildState,
+    ChildStatus,
+    ControlServer,
+    Handover,
+    RunFile,
+    Supervisor,
+    handover,
+    probes,
+    runfile,
+)
+from trainyard.core.settings import Settings
+from trainyard.engine import addresses
+from trainyard.engine.server_config import EngineServerConfig
+
+HTTP: Final = "http"
+_ENGINE_GRACE_S: Final = 60.0
+"""What an engine gets to write the state of its runs to disk."""
+
+_HTTP_MARGIN_S: Final = 5.0
+"""Added to `server.drain_s`, so that the HTTP process ends by its own deadline and not by SIGKILL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What was found or made before anything is started."""
+
+    settings: Settings
+    flags: Mapping[str, str | int | None]
+    config_file: Path | None
+    data: DataDirectory
+    listener: socket.socket
+    url: str
+    models: tuple[ModelEntry, ...]
+
+
+class Yard:
+    """Starts the children, keeps `run.json`, drains; one use."""
+
+    def __init__(self, around: Surroundings, report: Report) -> None:
+        self._around = around
+        self._report = report
+        self._started_at = time.time()
+        self._sockets = make_socket_directory()
+        self._control = self._sockets / "control.sock"
+        self._supervisor = Supervisor(on_change=self._changed)
+        self._engines = {addresses.child_name(entry.name): entry for entry in around.models if entry.load != "off"}
+        self._stop = asyncio.Event()
+        self._is_hurried = False
+
+    async def run(self) -> int:
+        """Serve until a signal or until the HTTP process has failed; returns the exit status.
+
+        Raises:
+            errors.StartupError: the HTTP process cannot be kept running.
+        """
+        self._on_signals()
+        self._supervisor.add(self._http())
+        for name, entry in self._engines.items():
+            self._supervisor.add(self._engine(name, entry))
+        control = await asyncio.start_unix_server(
+            ControlServer(self._run_file, self._supervisor.ensure).serve, self._control
+        )
+        try:
+            self._start()
+            await self._stop.wait()
+            self._report.draining()
+            await self._supervisor.stop_all([HTTP])
+        finally:
+            self._supervisor.kill_all()
+            control.close()
+            self._around.data.run_json.unlink(missing_ok=True)
+            shutil.rmtree(self._sockets, ignore_errors=True)
+        return self._verdict()
+
+    def _start(self) -> None:
+        for name, entry in self._engines.items():
+            if entry.load == "eager":
+                self._supervisor.start(name)
+        self._supervisor.start(HTTP)
+
+    def _verdict(self) -> int:
+        http = next(child for child in self._supervisor.status() if child.name == HTTP)
+        if http.state is ChildState.FAILED:
+            raise errors.StartupError(f"the http process has failed: {http.reason}; see {self._log(HTTP)}")
+        return 128 + signal.SIGINT if self._is_hurried else 0
+
+    def _on_signals(self) -> None:
+        events = asyncio.get_running_loop()
+        events.add_signal_handler(signal.SIGTERM, self._stop.set)
+        events.add_signal_handler(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self) -> None:
+        """Drain at the first Ctrl-C, kill at the second."""
+        if self._stop.is_set():
+            self._is_hurried = True
+            self._supervisor.kill_all()
+        self._stop.set()
+
+    # --------------------------------------------------------------- children
+    def _http(self) -> ChildSpec:
+        around = self._around
+        document = Handover(
+            flags=dict(around.flags),
+            config_file=str(around.config_file.absolute()) if around.config_file else None,
+            listen_fd=around.listener.fileno(),
+            url=around.url,
+            control_socket=str(self._control),
+            socket_directory=str(self._sockets),
+        )
+        host, port = around.listener.getsockname()[:2]
+        return ChildSpec(
+            name=HTTP,
+            argv=(sys.executable, "-m", "trainyard.app"),
+            stdin=handover.write(document),
+            ready=probes.http(_reachable(host), port, "/healthz"),
+            essential=True,
+            log=self._log(HTTP),
+            pass_fds=(around.listener.fileno(),),
+            grace_s=around.settings.server.drain_s + _HTTP_MARGIN_S,
+        )
+
+    def _engine(self, name: str, entry: ModelEntry) -> ChildSpec:
+        path = addresses.socket_path(self._sockets, entry.name)
+        config = EngineServerConfig(
+            socket=str(path),
+            name=entry.name,
+            model_dir=str(entry.path or ""),
+            core="fake" if entry.backend == "fake" else "model",
+            device=self._around.settings.engine.device,
+            threads=self._around.settings.engine.threads,
+        )
+        return ChildSpec(
+            name=name,
+            argv=(sys.executable, "-m", "trainyard.engine.server"),
+            env={key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")},
+            stdin=msgspec.json.encode(config),
+            ready=probes.unix_socket(path),
+            log=self._log(name),
+            grace_s=_ENGINE_GRACE_S,
+        )
+
+    def _log(self, name: str) -> Path:
+        return self._around.data.logs / f"{name.replace(':', '-').replace('/', '-')}.log"
+
+    # ----------------------------------------------------------------- status
+    def _changed(self, status: ChildStatus) -> None:
+        runfile.write(self._around.data.run_json, self._run_file())
+        self._report.child(status, self._log(status.name))
+        if status.essential and status.state is ChildState.FAILED:
+            self._stop.set()
+
+    def _run_file(self) -> RunFile:
+        return RunFile(
+            pid=os.getpid(),
+            url=self._around.url,
+            started_at=self._started_at,
+            control_socket=str(self._control),
+            socket_directory=str(self._sockets),
+            sockets={
+                name: str(addresses.socket_path(self._sockets, entry.name)) for name, entry in self._engines.items()
+            },
+            children=self._supervisor.status(),
+        )
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared with, not bound to
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open the TCP socket that clients connect to, before anything else is started.
+
+    Raises:
+        errors.StartupError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        message = f"cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"
+        raise errors.StartupError(message, code="port_taken", param="server.port") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Name the address that clients on this machine use."""
+    host, port = listener.getsockname()[:2]
+    reachable = _reachable(host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"

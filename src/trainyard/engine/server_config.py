@@ -1,0 +1,30 @@
+"""What an engine process is told on its standard input."""
+
+from typing import Literal
+
+import msgspec
+
+from trainyard.engine import streams
+
+
+class EngineServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an engine process is told.
+
+    Attributes:
+        socket: Path to listen on, at most 107 bytes; its directory exists.
+        model_dir: Hugging Face directory; unused by a fake.
+        device: "auto", "cpu", "cuda" or "cuda:N"; auto takes a GPU when there is one.
+        threads: Threads of torch; null leaves torch's own choice.
+        core: "fake" loads no model and no torch; its two delays are seconds per decode tick and per training
+        micro-step.
+    """
+
+    socket: str
+    name: str
+    model_dir: str
+    core: Literal["model", "fake"] = "model"
+    device: str = "auto"
+    threads: int | None = None
+    stream_stall_s: float = streams.STREAM_STALL_S
+    fake_token_s: float = 0.0
+    fake_micro_step_s: float = 0.0
