@@ -1,0 +1,95 @@
+"""The edge of a command: where every error becomes one line and an exit code, and no traceback."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from trainyard.cli.root import app
+from trainyard.core import errors
+from trainyard.core.http import dialects
+from trainyard.sdk import errors as sdk_errors
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+MEANING: dict[type[sdk_errors.TrainyardAPIError], type[errors.TrainyardError]] = {
+    sdk_errors.AuthenticationError: errors.Unauthenticated,
+    sdk_errors.AuthorizationError: errors.Forbidden,
+    sdk_errors.NotFoundError: errors.NotFound,
+    sdk_errors.ConflictError: errors.Conflict,
+    sdk_errors.ValidationError: errors.InvalidRequest,
+    sdk_errors.RateLimitError: errors.LimitReached,
+    sdk_errors.ServerError: errors.TrainyardError,
+    sdk_errors.ConnectionError: errors.Unavailable,
+    sdk_errors.TimeoutError: errors.DeadlineExceeded,
+    sdk_errors.TrainyardAPIError: errors.TrainyardError,
+}
+"""What an error of the client would be called on the server, so that one table gives all exit codes."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Args:
+        arguments: Without the program's name; those of the process when left out.
+    """
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), prog_name="trainyard", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        return _say(error.format_message(), error.exit_code, hint="; see trainyard --help")
+    except typer.Abort:
+        return _say("interrupted", INTERRUPTED)
+    except errors.TrainyardError as error:
+        return _say(error.message, dialects.exit_code(error))
+    except sdk_errors.ConnectionError as error:
+        return _say(f"{error}; start a server with `trainyard up` or name one with --url", _exit_code(error))
+    except sdk_errors.TrainyardAPIError as error:
+        return _say(str(error) + _trail(error), _exit_code(error))
+    except BrokenPipeError:
+        _silence_stdout()
+        return 1
+    except OSError as error:
+        return _say(str(error), dialects.exit_code(errors.StartupError()))
+    except Exception as error:  # the edge of a command
+        if os.environ.get("TRAINYARD_TRACEBACK"):
+            raise
+        return _say(
+            f"internal error: {type(error).__name__}: {error} (TRAINYARD_TRACEBACK=1 shows where)",
+            dialects.exit_code(errors.TrainyardError()),
+        )
+
+
+def meaning(error: sdk_errors.TrainyardAPIError) -> type[errors.TrainyardError]:
+    """Name an error of the client as the server would."""
+    if error.status_code in (502, 503, 504):
+        return errors.Unavailable
+    return MEANING[type(error)]
+
+
+def _exit_code(error: sdk_errors.TrainyardAPIError) -> int:
+    return dialects.exit_code(meaning(error)())
+
+
+def _trail(error: sdk_errors.TrainyardAPIError) -> str:
+    facts = [f"code {error.code}"] if error.code else []
+    facts += [f"request {error.request_id}"] if error.request_id else []
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def _say(message: str, code: int, hint: str = "") -> int:
+    line = " ".join(message.split())
+    print(f"trainyard: {line.rstrip('.') if hint else line}{hint}", file=sys.stderr)
+    return code
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from complaining about the closed pipe when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,48 @@
+"""What commands print: JSON when asked, colours and tables on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def console() -> Console:
+    """Open standard output for rich, found anew each time so that redirection is seen."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def json_line(value: Any) -> None:
+    """Print one JSON value on one line."""
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def line(text: str = "") -> None:
+    """Print one line of rich markup."""
+    console().print(text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows: a table on a terminal; elsewhere a head line and tab-separated lines."""
+    out = console()
+    cells = [["" if value is None else str(value) for value in row] for row in rows]
+    if not out.is_terminal:
+        for row in [list(columns), *cells]:
+            print("\t".join(row))
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        grid.add_column(column, overflow="fold")
+    for row in cells:
+        grid.add_row(*map(escape, row))
+    out.print(grid)
+
+
+def facts(values: Mapping[str, object]) -> None:
+    """Print names and values, one per line."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        console().print(f"[bold]{name.ljust(width)}[/]  {escape(str(value))}")

@@ -1,0 +1,45 @@
+"""The command tree."""
+
+from typing import Annotated
+
+import typer
+
+import trainyard
+from trainyard.cli import chat, config, db, demo, doctor, generate, keys, models, runs, train, up
+
+app = typer.Typer(
+    name="trainyard",
+    help="Train LoRA adapters on language models, serve them, sample them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"trainyard {trainyard.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train LoRA adapters on language models, serve them, sample them."""
+
+
+app.command("up")(up.up)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("chat")(chat.chat)
+app.add_typer(config.app, name="config")
+app.add_typer(db.app, name="db")
+app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
+app.add_typer(runs.app, name="runs")
