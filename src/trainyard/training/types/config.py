@@ -31,9 +31,10 @@ def _check_model_name(name: str) -> str:
 def _check_gpu(value: str) -> str:
     if not _GPU.fullmatch(value):
         raise PydanticCustomError(
-            "gpu_config", "gpu_config is TYPE:COUNT with TYPE one of {types} and COUNT 1 to 8, such as H100:2",
+            "gpu_config",
+            "gpu_config is TYPE:COUNT with TYPE one of {types} and COUNT 1 to 8, such as H100:2",
             {"types": ", ".join(GPU_TYPES)},
-        )  # fmt: skip
+        )
     return value
 
 
@@ -50,36 +51,51 @@ class RunConfig(Request):
         description="Catalog name of the frozen model below the adapter, `org/name`; GET /models lists them."
     )
     gpu_config: Annotated[str, pydantic.AfterValidator(_check_gpu)] | None = Field(
-        None, description="GPU wish, `TYPE:COUNT`. Checked and recorded; the answer's `gpu` says whether it applies."
-    )  # fmt: skip
-    lora_r: int = Field(32, ge=1, le=512, description="Rank of the adapter.")
-    lora_alpha: int = Field(64, ge=1, le=1024, description="The adapter's output is scaled by lora_alpha / lora_r.")
-    lora_dropout: float = Field(0.0, ge=0, le=0.5, description="Share of the adapter's inputs dropped while training.")
+        default=None,
+        description="GPU wish, `TYPE:COUNT`. Checked and recorded; the answer's `gpu` says whether it applies.",
+    )
+    lora_r: int = Field(default=32, ge=1, le=512, description="Rank of the adapter.")
+    lora_alpha: int = Field(
+        default=64, ge=1, le=1024, description="The adapter's output is scaled by lora_alpha / lora_r."
+    )
+    lora_dropout: float = Field(
+        default=0.0, ge=0, le=0.5, description="Share of the adapter's inputs dropped while training."
+    )
     lora_target_modules: Annotated[list[Projection], pydantic.AfterValidator(_check_unique)] | None = Field(
-        None, min_length=1, description="Linear maps that carry an adapter; null = all seven."
+        default=None, min_length=1, description="Linear maps that carry an adapter; null = all seven."
     )
     optimizer: Literal["adamw", "adamw_8bit"] = Field(
-        "adamw", description="adamw keeps its moments in float32, adamw_8bit in block-wise quantised 8 bits."
+        default="adamw", description="adamw keeps its moments in float32, adamw_8bit in block-wise quantised 8 bits."
     )
-    learning_rate: float = Field(3e-4, gt=0, le=1, description="Peak learning rate of a step.")
-    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
+    learning_rate: float = Field(default=3e-4, gt=0, le=1, description="Peak learning rate of a step.")
+    weight_decay: float = Field(default=0.01, ge=0, le=1, description="Decoupled weight decay.")
     lr_scheduler: Literal["cosine", "linear", "constant_with_warmup"] | None = Field(
-        None, description="Course of the learning rate; null = constant, after warmup_steps if there are any."
+        default=None, description="Course of the learning rate; null = constant, after warmup_steps if there are any."
     )
-    warmup_steps: int = Field(0, ge=0, le=1_000_000_000, description="Steps of linear rise to the learning rate.")
+    warmup_steps: int = Field(
+        default=0, ge=0, le=1_000_000_000, description="Steps of linear rise to the learning rate."
+    )
     lr_total_steps: int | None = Field(
-        None, ge=1, le=1_000_000_000, description="Steps over which cosine and linear fall to 0; both require it."
-    )  # fmt: skip
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Steps over which cosine and linear fall to 0; both require it.",
+    )
     max_seq_length: int | None = Field(
-        None, ge=128, le=131_072, description="Longest example in tokens; null = min(2048, the model's context)."
-    )  # fmt: skip
-    bf16: bool | None = Field(None, description="Train with bfloat16 activations; null = what the device does best.")
+        default=None,
+        ge=128,
+        le=131_072,
+        description="Longest example in tokens; null = min(2048, the model's context).",
+    )
+    bf16: bool | None = Field(
+        default=None, description="Train with bfloat16 activations; null = what the device does best."
+    )
     gradient_checkpointing: bool | None = Field(
-        None, description="Trade compute for memory; null = what the device does best."
+        default=None, description="Trade compute for memory; null = what the device does best."
     )
     seed: int | None = Field(
-        None, ge=0, le=MAX_SEED, description="For the initial adapter and dropout; null = drawn, and shown."
-    )  # fmt: skip
+        default=None, ge=0, le=MAX_SEED, description="For the initial adapter and dropout; null = drawn, and shown."
+    )
 
     @pydantic.model_validator(mode="after")
     def check_schedule(self) -> Self:

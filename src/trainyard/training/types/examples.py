@@ -38,10 +38,10 @@ class TrainingExample(Request):
     }
 
     text: Text | None = Field(
-        None, min_length=1, max_length=MAX_TEXT_CHARS, description="Every token but the first is learned."
+        default=None, min_length=1, max_length=MAX_TEXT_CHARS, description="Every token but the first is learned."
     )
     messages: Messages | None = Field(
-        None, description="A chat; the assistant's tokens are learned, each end of turn included."
+        default=None, description="A chat; the assistant's tokens are learned, each end of turn included."
     )
 
     @pydantic.model_validator(mode="before")

@@ -27,23 +27,35 @@ class ForwardBackwardRequest(Request):
     refused: ClassVar[Mapping[str, str]] = {
         name: f"{name} is not available: {_REASON}"
         for name in (
-            "old_log_probs", "rewards", "values", "old_values", "advantages", "behavior_log_probs", "reference_model",
-            "use_gae", "gamma", "gae_lambda",
+            "old_log_probs",
+            "rewards",
+            "values",
+            "old_values",
+            "advantages",
+            "behavior_log_probs",
+            "reference_model",
+            "use_gae",
+            "gamma",
+            "gae_lambda",
         )
-    }  # fmt: skip
+    }
 
     batch_data: list[TrainingExample] = Field(min_length=1, max_length=128, description="1 to 128 examples.")
-    accumulate: bool = Field(False, description="true adds to the held gradients, false puts these in their place.")
+    accumulate: bool = Field(
+        default=False, description="true adds to the held gradients, false puts these in their place."
+    )
     loss_fn: Literal["causal_lm", "cross_entropy"] = Field(
-        "causal_lm", description="Cross-entropy of the next token; both names mean the same."
+        default="causal_lm", description="Cross-entropy of the next token; both names mean the same."
     )
     loss_kwargs: Annotated[dict[str, object], pydantic.AfterValidator(_check_empty)] | None = Field(
-        None, description="Options of the loss; these losses have none, so only {} and null are taken."
+        default=None, description="Options of the loss; these losses have none, so only {} and null are taken."
     )
     request_id: Text | None = Field(
-        None, min_length=1, max_length=128,
+        default=None,
+        min_length=1,
+        max_length=128,
         description="Comes back in the answer; null = made here. It does not make the call idempotent.",
-    )  # fmt: skip
+    )
 
 
 class GradStats(Result):
@@ -75,7 +87,7 @@ class ForwardBackwardResponse(Result):
     status: Literal["completed"] = Field(
         description="Always completed: the call is blocking, errors have their own answer."
     )
-    rl_metrics: None = Field(None, description="Null: no reinforcement learning loss exists here.")
+    rl_metrics: None = Field(default=None, description="Null: no reinforcement learning loss exists here.")
     metrics: ForwardBackwardMetrics = Field(description="What the call processed.")
 
 
@@ -83,7 +95,7 @@ class OptimStepRequest(Request):
     """What `optim_step` takes."""
 
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="Replaces the schedule's rate for this one step; null = the schedule's."
+        default=None, gt=0, le=1, description="Replaces the schedule's rate for this one step; null = the schedule's."
     )
 
 

@@ -3,7 +3,7 @@
 import enum
 from datetime import datetime
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from trainyard.training.types.base import Result
 from trainyard.training.types.config import EffectiveConfig
@@ -57,8 +57,6 @@ class RunList(Result):
 class RolledBack(Result):
     """A crash took steps away."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
     from_step: int = Field(alias="from", description="Steps applied before the crash.")
     to_step: int = Field(alias="to", description="Steps that survived it.")
 
@@ -71,18 +69,19 @@ class RunStatus(RunResponse):
     current_step: int = Field(description="Optimiser steps applied.")
     durable_step: int = Field(description="Steps that survive a crash now.")
     pending_tokens: int | None = Field(
-        description="Weighted tokens whose gradients wait for optim_step; null = engine away."
+        description="Weighted tokens whose gradients wait for optim_step; null = engine away or closed."
     )
     gradients_lost: bool | None = Field(
-        description="Gradients were held when the engine died, and the next optim_step is 409; null = engine away."
+        description="The engine died with gradients; the next optim_step is 409. Null = engine away or closed."
     )
     rolled_back: RolledBack | None = Field(description="The last crash that took steps away; null = none.")
-    trainable_parameters: int | None = Field(description="Numbers in the adapter; null = engine away.")
-    learning_rate: float | None = Field(description="Of the next step, schedule applied; null = engine away.")
+    trainable_parameters: int | None = Field(description="Numbers in the adapter; null = engine away or closed.")
+    learning_rate: float | None = Field(description="Of the next step, schedule applied; null = engine away or closed.")
+    error: str | None = Field(description="Why the run failed; null = it did not.")
     engine: str = Field(description="`ready`, `closed` for a run that no longer trains, or the code of why it is away.")
-    cost_so_far: float = Field(0.0, description="Always 0: this server charges nothing.")
-    charged_so_far: float = Field(0.0, description="Always 0: this server charges nothing.")
-    cost_per_hour: float = Field(0.0, description="Always 0: this server charges nothing.")
+    cost_so_far: float = Field(default=0.0, description="Always 0: this server charges nothing.")
+    charged_so_far: float = Field(default=0.0, description="Always 0: this server charges nothing.")
+    cost_per_hour: float = Field(default=0.0, description="Always 0: this server charges nothing.")
 
 
 class MetricsResponse(Result):
@@ -102,10 +101,10 @@ class CompleteResponse(Result):
     success: bool = Field(description="Always true; errors have their own answer.")
     run_id: str = Field(description="The run.")
     status: RunState = Field(description="completed.")
-    total_cost: float = Field(0.0, description="Always 0: this server charges nothing.")
-    charged_during_run: float = Field(0.0, description="Always 0: this server charges nothing.")
-    final_charge: float = Field(0.0, description="Always 0: this server charges nothing.")
-    message: str | None = Field(None, description="Set when the run was completed before.")
+    total_cost: float = Field(default=0.0, description="Always 0: this server charges nothing.")
+    charged_during_run: float = Field(default=0.0, description="Always 0: this server charges nothing.")
+    final_charge: float = Field(default=0.0, description="Always 0: this server charges nothing.")
+    message: str | None = Field(default=None, description="Set when the run was completed before.")
 
 
 class ModelsResponse(Result):

@@ -15,7 +15,7 @@ def _check_no_push(value: bool) -> bool:
     if value:
         raise PydanticCustomError(
             "no_hub", "No hub is configured on this server; leave push_to_hub false and download the artifact"
-        )  # fmt: skip
+        )
     return value
 
 
@@ -26,10 +26,11 @@ class SaveStateRequest(Request):
         "hub_model_id": "No hub is configured on this server; leave hub_model_id out and download the artifact"
     }
     mode: Literal["adapter", "merged"] = Field(
-        "adapter", description="adapter: LoRA weights in PEFT's format; merged: a model in transformers' format."
-    )  # fmt: skip
+        default="adapter",
+        description="adapter: LoRA weights in PEFT's format; merged: a model in transformers' format.",
+    )
     push_to_hub: Annotated[bool, pydantic.AfterValidator(_check_no_push)] = Field(
-        False, description="Only false: no hub is configured."
+        default=False, description="Only false: no hub is configured."
     )
 
 
@@ -50,12 +51,12 @@ class SaveStateResponse(Result):
     artifact_uri: str = Field(description="`trainyard://runs/<run_id>/artifacts/<artifact_id>`.")
     local_path: str = Field(description="Directory on the server.")
     checkpoint_path: str = Field(description="The same below the data directory.")
-    s3_uri: str | None = Field(None, description="Null: no S3 store is configured.")
+    s3_uri: str | None = Field(default=None, description="Null: no S3 store is configured.")
     download_url: str = Field(description="Signed; needs no key.")
     download_expires_at: datetime = Field(description="When the URL ends, UTC; one hour.")
     manifest: dict[str, FileFacts] = Field(description="File name -> digest and size.")
-    pushed_to_hub: bool = Field(False, description="Always false: no hub is configured.")
-    hub_model_id: str | None = Field(None, description="Always null: no hub is configured.")
+    pushed_to_hub: bool = Field(default=False, description="Always false: no hub is configured.")
+    hub_model_id: str | None = Field(default=None, description="Always null: no hub is configured.")
 
 
 class Artifact(Result):
@@ -65,7 +66,7 @@ class Artifact(Result):
     name: str = Field(description="Checkpoint name.")
     step: int = Field(description="Optimiser steps behind these weights.")
     mode: Literal["adapter", "merged"] = Field(description="Format.")
-    s3_uri: str | None = Field(None, description="Null: no S3 store is configured.")
+    s3_uri: str | None = Field(default=None, description="Null: no S3 store is configured.")
     download_url: str = Field(description="Signed; needs no key.")
     download_expires_at: datetime = Field(description="When the URL ends, UTC; one hour.")
     created_at: datetime = Field(description="UTC.")

@@ -19,7 +19,7 @@ class TokenizeRequest(Request):
         description="One text, or up to 1,024 of them; each at most 1,000,000 characters."
     )
     add_special_tokens: bool = Field(
-        True, description="Add what the model expects around a text, such as a begin token."
+        default=True, description="Add what the model expects around a text, such as a begin token."
     )
 
 
@@ -62,7 +62,7 @@ class ModelInfoResponse(Result):
     base_model: str = Field(description="Catalog name.")
     architecture: str = Field(description="As in the model's config.json.")
     num_parameters: int = Field(description="Numbers in the frozen model.")
-    trainable_parameters: int = Field(description="Numbers in this run's adapter.")
+    trainable_parameters: int | None = Field(description="Numbers in this run's adapter; null = it trains no more.")
     hidden_size: int = Field(description="Width.")
     num_layers: int = Field(description="Depth.")
     num_attention_heads: int = Field(description="Query heads.")
@@ -78,7 +78,7 @@ class ChatTemplateRequest(Request):
     """What `apply_chat_template` takes."""
 
     messages: Messages = Field(description="1 to 50 turns.")
-    add_generation_prompt: bool = Field(False, description="End with the start of an assistant's turn.")
+    add_generation_prompt: bool = Field(default=False, description="End with the start of an assistant's turn.")
 
 
 class ChatTemplateResponse(Result):

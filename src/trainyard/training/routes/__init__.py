@@ -1,0 +1,1 @@
+"""Training over HTTP; `signal` is the dialect that exists."""

@@ -1,0 +1,58 @@
+"""`sample` and `sample/stream`."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import StreamingResponse
+
+from trainyard.core import errors
+from trainyard.core.http import dialects
+from trainyard.training import types
+from trainyard.training.routes.access import Trainer
+from trainyard.training.service import TrainingService
+
+_STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "Server-sent events, one per token: {token, token_id, logprob, is_finished}. When the engine "
+        "dies the last event is {error, detail, code, request_id}.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+def add(routes: APIRouter, service: TrainingService) -> None:
+    """Add the primitive that samples, in both forms."""
+
+    @routes.post("/runs/{run_id}/sample", tags=["primitives"], summary="Continue prompts")
+    async def sample(who: Trainer, run_id: str, request: types.SampleRequest) -> types.SampleResponse:
+        """Continue prompts with the weights of this moment."""
+        return await service.sampling.sample(who, run_id, request)
+
+    @routes.post(
+        "/runs/{run_id}/sample/stream",
+        tags=["primitives"],
+        summary="Continue a prompt, token by token",
+        responses=_STREAM_ANSWER,
+        response_class=StreamingResponse,
+    )
+    async def sample_stream(
+        who: Trainer, run_id: str, request: types.StreamRequest, connection: Request
+    ) -> StreamingResponse:
+        """Send each token as it is drawn; leaving cancels."""
+        chunks = await service.sampling.stream(who, run_id, request)
+        events = _events(chunks, getattr(connection.state, "request_id", None))
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _events(chunks: AsyncIterator[types.TokenChunk], request_id: str | None) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in chunks:
+            yield _event(chunk.model_dump())
+    except errors.TrainyardError as error:
+        yield _event(dialects.render(error, "signal", request_id).body)
+
+
+def _event(body: object) -> bytes:
+    return b"data: " + msgspec.json.encode(body) + b"\n\n"
