@@ -1,6 +1,5 @@
 """The models that this server offers, from one `models.yaml` or from the package."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,7 +8,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 import trainyard
-from trainyard.core import errors
+from trainyard.core import errors, hub_cache
+from trainyard.core.settings import Settings
 from trainyard.core.settings_sources import nearest
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
@@ -25,8 +25,8 @@ class ModelEntry(BaseModel):
         name: `org/name` or `name`; never a path.
         aliases: Further names for the same model.
         backend: `local` is served by an engine of ours, `fake` answers by fixed rules (for tests and demonstrations).
-        path: Directory with `config.json` and safetensors; relative ones start at the catalog's directory. None: the
-            engine looks for `name` in the hub's cache on this machine and downloads nothing.
+        path: Directory with `config.json` and safetensors; relative ones start at the catalog's directory. When left
+            out, `name` is looked up in the hub's cache on this machine, and None means that it is not there.
         load: `eager` starts its engine with the server, `lazy` at the first use, `off` lists it but refuses calls.
         trainable: Whether runs can be made on it.
         gpu: Wish such as `l40s:1`; recorded, and applied where that GPU is.
@@ -73,20 +73,33 @@ class ModelRegistry:
         default_model: Name of the model for requests that name none; None when there are no models.
     """
 
-    def __init__(self, config_file: Path | str | None = None) -> None:
+    def __init__(self, config_file: Path | str | None = None, *, hub: Path = hub_cache.DEFAULT) -> None:
         """Read the catalog once.
 
         Args:
             config_file: A `models.yaml`; None = the catalog that comes with the package; a missing file = no models.
+            hub: Cache of the hub's client, for entries without a path.
 
         Raises:
             errors.ConfigError: The file cannot be used; the message names the entry and what would be right.
         """
         path = None if config_file is None else Path(config_file)
-        content = _embedded() if path is None else _read(path)
+        content = _embedded() if path is None else _read(path, hub)
         self.entries: tuple[ModelEntry, ...] = content.models
         self._by_name = _index(content.models)
         self.default_model = self._default(content.default_model)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "ModelRegistry":
+        """Read the catalog that the settings name; a file that is named must be there.
+
+        Raises:
+            errors.ConfigError: It is not, or it cannot be used.
+        """
+        file = settings.models_file
+        if file is not None and not file.is_file():
+            raise errors.ConfigError(f"models_file: there is no file {file}", param="models_file")
+        return cls(file, hub=settings.hub_cache)
 
     def list_models(self) -> list[str]:
         """List the names, without aliases, in the order of the file."""
@@ -124,7 +137,7 @@ class ModelRegistry:
         return self._by_name[wanted].name
 
 
-def _read(path: Path) -> _CatalogFile:
+def _read(path: Path, hub: Path) -> _CatalogFile:
     if not path.exists():
         return _CatalogFile()
     try:
@@ -137,23 +150,29 @@ def _read(path: Path) -> _CatalogFile:
         parsed = _CatalogFile.model_validate({} if content is None else content)
     except ValidationError as error:
         raise errors.ConfigError(f"{path}: {_first_fault(error, content)}", param="models_file") from error
-    return parsed.model_copy(update={"models": tuple(_placed(entry, path) for entry in parsed.models)})
+    return parsed.model_copy(update={"models": tuple(_placed(entry, path, hub) for entry in parsed.models)})
 
 
-def _placed(entry: ModelEntry, file: Path) -> ModelEntry:
-    """Resolve the path of a local model and make sure that a model is there."""
-    if entry.backend == "fake" and entry.path is not None:
-        raise errors.ConfigError(f"{file}: {entry.name}: a fake model has no path; leave it out", param="models_file")
-    if entry.path is None:
+def _placed(entry: ModelEntry, file: Path, hub: Path) -> ModelEntry:
+    """Find the directory of a local model and make sure that a model is there."""
+    if entry.backend == "fake":
+        if entry.path is not None:
+            raise _unusable(file, entry, "a fake model has no path; leave it out")
         return entry
+    if entry.path is None:
+        found = hub_cache.find(entry.name, hub)
+        if found is None and entry.load == "eager":
+            raise _unusable(file, entry, f"it is not in {hub}; name its directory as path, or write load: lazy")
+        return entry.model_copy(update={"path": found})
     directory = (file.parent / entry.path.expanduser()).absolute()
     if entry.load != "off" and not (directory / "config.json").is_file():
-        raise errors.ConfigError(
-            f"{file}: {entry.name}: there is no config.json in {directory}; name the directory of a model, or write "
-            "load: off",
-            param="models_file",
-        )
+        hint = f"there is no config.json in {directory}; name the directory of a model, or write load: off"
+        raise _unusable(file, entry, hint)
     return entry.model_copy(update={"path": directory})
+
+
+def _unusable(file: Path, entry: ModelEntry, reason: str) -> errors.ConfigError:
+    return errors.ConfigError(f"{file}: {entry.name}: {reason}", param="models_file")
 
 
 def _index(entries: Iterable[ModelEntry]) -> dict[str, ModelEntry]:
@@ -166,7 +185,7 @@ def _index(entries: Iterable[ModelEntry]) -> dict[str, ModelEntry]:
                     "names and aliases are unique",
                     param="models_file",
                 )
-            if re.match(r"run_", name):
+            if name.startswith("run_"):
                 raise errors.ConfigError(
                     f"the name {name!r} begins with run_, which is kept for trained adapters", param="models_file"
                 )

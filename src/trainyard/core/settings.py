@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from trainyard.core import errors
+from trainyard.core import errors, hub_cache
 from trainyard.core.settings_sources import Origin, collect, merged
 
 
@@ -74,6 +74,9 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default=Path(".trainyard"), description="Directory of everything that the server keeps.")
     models_file: Path | None = Field(default=None, description="Catalog of models; null serves the pocket model alone.")
+    hub_cache: Path = Field(
+        default=hub_cache.DEFAULT, description="Where the hub's client keeps what it has downloaded."
+    )
     secret: SecretStr | None = Field(
         default=None, min_length=16, repr=False, description="Pepper of keys; null keeps one in the data directory."
     )

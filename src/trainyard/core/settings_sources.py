@@ -126,6 +126,9 @@ def _flags(flags: Mapping[str, object]) -> dict[str, tuple[object, str]]:
 
 
 def _unknown(name: str, origin: str, known: list[str]) -> str:
+    below = [candidate for candidate in known if candidate.startswith(f"{name}.")]
+    if below:
+        return f"'{name}' (from {origin}) is a section, not a value; its settings: {', '.join(below)}"
     guess = nearest(name, known)
     hint = f"did you mean '{guess}'?" if guess else f"valid settings: {', '.join(known)}"
     return f"unknown setting '{name}' (from {origin}); {hint}"

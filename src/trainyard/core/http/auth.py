@@ -37,7 +37,7 @@ class KeyChecker:
         key = read_key(connection)
         if self._keys.is_stale:
             await self._database.call(self._keys.refresh)
-        return self._keys.authenticate(key)
+        return self._keys.recognise(key)
 
 
 class RequireKey:

@@ -1,6 +1,5 @@
 """The life cycle of keys."""
 
-import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 
@@ -8,21 +7,15 @@ from trainyard.core import errors, ids
 from trainyard.core.clock import Clock
 from trainyard.core.db import Database, epochs
 from trainyard.core.keys import format, store
-from trainyard.core.keys.snapshot import Snapshot
+from trainyard.core.keys.live import LiveKeys, prove_pepper
 from trainyard.core.keys.types import ALL, KeyRecord, NewKey
 from trainyard.core.principal import Principal
-
-REFRESH_S = 0.5
-"""Age at which the snapshot is compared with the epoch; a revocation elsewhere is seen within twice this."""
-
-FLUSH_S = 30.0
-"""Times of last use are written at most this often."""
 
 
 class APIKeyManager:
     """Makes, checks, lists, rotates and revokes keys.
 
-    All methods block on the database at times; on the hot path `authenticate` does so only when `is_stale`.
+    All methods but `recognise` block on the database at times; `authenticate` only when `is_stale`.
     Changes through this object are seen at once, changes by other processes within a second.
     """
 
@@ -37,11 +30,7 @@ class APIKeyManager:
         self._database = database
         self._pepper = pepper
         self._clock = clock
-        self._snapshot: Snapshot | None = None
-        self._checked_at = 0.0
-        self._refreshing = threading.Lock()
-        self._used_at: dict[str, float] = {}
-        self._flushed_at = clock.monotonic()
+        self._live = LiveKeys(database, pepper, clock)
 
     # ------------------------------------------------------------------ making
 
@@ -80,22 +69,22 @@ class APIKeyManager:
             errors.StartupError: The database belongs to another pepper.
         """
         new = self._mint(user, description, tenant, format.read_scopes(scopes), expires_at)
-        self._prove_pepper()
+        prove_pepper(self._database, self._pepper)
         with self._database.begin() as connection:
             store.insert(connection, new.record)
-        self._reload()
+        self._live.reload()
         return new
 
     def create_first_admin(self, user: str = "admin", *, tenant: str = "default") -> NewKey | None:
         """Make a key of all scopes when no key was ever made here; None otherwise. One of many processes wins."""
         new = self._mint(user, "made at first start", tenant, frozenset(ALL), None)
-        self._prove_pepper()
+        prove_pepper(self._database, self._pepper)
         with self._database.begin() as connection:
             epochs.raise_epoch(connection, store.EPOCH)  # on Postgres its row lock lets one process in at a time
             if store.count(connection) > 0:
                 return None
             store.insert(connection, new.record)
-        self._reload()
+        self._live.reload()
         return new
 
     # ------------------------------------------------------------------ checking
@@ -108,52 +97,36 @@ class APIKeyManager:
             return None
 
     def authenticate(self, key: str | None) -> Principal:
-        """Tell whose key this is.
+        """Tell whose key this is, after bringing the snapshot up to date.
 
         Raises:
-            errors.Unauthenticated: Unknown, revoked, expired or malformed; the message does not tell which, but for
-                an expired key, whose owner has proved to have it.
+            errors.Unauthenticated: As `recognise`.
             errors.Unavailable: The database did not answer when the snapshot had to be renewed.
         """
         if self.is_stale:
             self.refresh()
-        assert self._snapshot is not None
-        text = format.canonical(key)
-        record = self._snapshot.find(text, self._pepper) if text else None
-        if record is None:
-            raise errors.Unauthenticated("Invalid API key: it is unknown or was revoked")
-        now = self._clock.now()
-        if not record.is_valid(now):
-            raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
-        self._used_at[record.id] = now
-        return record.principal()
+        return self.recognise(key)
+
+    def recognise(self, key: str | None) -> Principal:
+        """Tell whose key this is by the snapshot alone; never blocks. `refresh` must have been called before.
+
+        Raises:
+            errors.Unauthenticated: As `LiveKeys.recognise`.
+        """
+        return self._live.recognise(key)
 
     @property
     def is_stale(self) -> bool:
         """Whether the next `authenticate` reads the database first."""
-        return self._snapshot is None or self._clock.monotonic() - self._checked_at >= REFRESH_S
+        return self._live.is_stale
 
     def refresh(self) -> None:
         """Bring the snapshot up to date and write times of last use when they are due."""
-        with self._refreshing:
-            if not self.is_stale:
-                return
-            with self._database.read() as connection:
-                version = epochs.read_epoch(connection, store.EPOCH)
-            if self._snapshot is None or self._snapshot.version != version:
-                self._prove_pepper()
-                self._load()
-            self._checked_at = self._clock.monotonic()
-        if self._clock.monotonic() - self._flushed_at >= FLUSH_S:
-            self.flush()
+        self._live.refresh()
 
     def flush(self) -> None:
         """Write the times of last use that are only in memory; call it at shutdown."""
-        self._flushed_at = self._clock.monotonic()
-        used_at, self._used_at = self._used_at, {}
-        if used_at:
-            with self._database.begin() as connection:
-                store.touch(connection, used_at)
+        self._live.flush()
 
     # ------------------------------------------------------------------ looking after
 
@@ -182,7 +155,7 @@ class APIKeyManager:
             if record is None or record.revoked_at is not None:
                 return False
             store.change(connection, record.id, revoked_at=self._clock.now())
-        self._reload()
+        self._live.reload()
         return True
 
     def rotate_key(self, key_id: str, overlap_s: float = 0.0) -> NewKey:
@@ -204,7 +177,7 @@ class APIKeyManager:
             end = now + overlap_s if old.expires_at is None else min(old.expires_at, now + overlap_s)
             store.change(connection, old.id, expires_at=end, replaced_by=new.record.id)
             store.insert(connection, new.record)
-        self._reload()
+        self._live.reload()
         return new
 
     # ------------------------------------------------------------------ inside
@@ -261,31 +234,3 @@ class APIKeyManager:
             "last_used": record.last_used_at,
             "replaced_by": record.replaced_by,
         }
-
-    def _reload(self) -> None:
-        with self._refreshing:
-            self._load()
-            self._checked_at = self._clock.monotonic()
-
-    def _load(self) -> None:
-        with self._database.read() as connection:
-            version = epochs.read_epoch(connection, store.EPOCH)
-            records = store.live(connection)
-        self._snapshot = Snapshot(version, records)
-
-    def _prove_pepper(self) -> None:
-        """Refuse a database whose digests were made under another pepper: every key would look invalid."""
-        mine = format.fingerprint(self._pepper)
-        with self._database.read() as connection:
-            found = store.pepper_fingerprint(connection)
-        if found is None:
-            with self._database.begin() as connection:
-                found = store.pepper_fingerprint(connection)
-                if found is None:
-                    store.write_pepper_fingerprint(connection, mine)
-        if found not in (None, mine):
-            raise errors.StartupError(
-                "The keys in this database were made under another secret; set TRAINYARD_SECRET (or the file `secret` "
-                "of the data directory) to the one that made them",
-                code="secret_mismatch",
-            )

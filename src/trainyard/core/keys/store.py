@@ -3,7 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, Double, Index, Row, String, Table, UniqueConstraint, func, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    Index,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    func,
+    select,
+    text,
+    update,
+)
 
 from trainyard.core.db import epochs
 from trainyard.core.db.metadata import facts, metadata
@@ -74,12 +87,13 @@ def pepper_fingerprint(connection: Connection) -> str | None:
     return connection.execute(select(facts.c.value).where(facts.c.name == _PEPPER)).scalar()
 
 
-def write_pepper_fingerprint(connection: Connection, fingerprint: str) -> None:
-    """Keep the fingerprint of the pepper."""
-    connection.execute(facts.insert().values(name=_PEPPER, value=fingerprint))
+def keep_pepper_fingerprint(connection: Connection, fingerprint: str) -> None:
+    """Keep the fingerprint of the pepper unless another process was faster."""
+    connection.execute(_KEEP_PEPPER, {"name": _PEPPER, "value": fingerprint})
 
 
 _PEPPER = "pepper_fingerprint"
+_KEEP_PEPPER = text("INSERT INTO core_facts (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING")
 _PLAIN = (
     *("id", "tenant", "description", "prefix", "digest", "created_at"),
     *("expires_at", "revoked_at", "last_used_at", "replaced_by"),

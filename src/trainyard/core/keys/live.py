@@ -1,0 +1,119 @@
+"""The keys that are valid now, kept in memory and in step with the database."""
+
+import threading
+
+import structlog
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock
+from trainyard.core.db import Database, epochs
+from trainyard.core.keys import format, store
+from trainyard.core.keys.snapshot import Snapshot
+from trainyard.core.principal import Principal
+
+_log = structlog.get_logger("keys")
+
+REFRESH_S = 0.5
+"""Age at which the snapshot is compared with the epoch; a revocation elsewhere is seen within twice this."""
+
+FLUSH_S = 30.0
+"""Times of last use are written at most this often."""
+
+
+class LiveKeys:
+    """Recognises keys without a query, and knows when to look at the database again."""
+
+    def __init__(self, database: Database, pepper: bytes, clock: Clock) -> None:
+        self._database = database
+        self._pepper = pepper
+        self._clock = clock
+        self._snapshot: Snapshot | None = None
+        self._checked_at = 0.0
+        self._refreshing = threading.Lock()
+        self._used_at: dict[str, float] = {}
+        self._flushed_at = clock.monotonic()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `refresh` would read the database."""
+        return self._snapshot is None or self._clock.monotonic() - self._checked_at >= REFRESH_S
+
+    def recognise(self, key: str | None) -> Principal:
+        """Tell whose key this is by the snapshot alone; never blocks.
+
+        Raises:
+            errors.Unauthenticated: Unknown, revoked, expired or malformed; the message does not tell which, but for
+                an expired key, whose owner has proved to have it.
+        """
+        text = format.canonical(key)
+        record = self._snapshot.find(text, self._pepper) if text and self._snapshot else None
+        if record is None:
+            raise errors.Unauthenticated("Invalid API key: it is unknown or was revoked")
+        now = self._clock.now()
+        if not record.is_valid(now):
+            raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
+        self._used_at[record.id] = now
+        return record.principal()
+
+    def refresh(self) -> None:
+        """Bring the snapshot up to date when it is stale, and write times of last use when they are due."""
+        with self._refreshing:
+            if not self.is_stale:
+                return
+            with self._database.read() as connection:
+                version = epochs.read_epoch(connection, store.EPOCH)
+            if self._snapshot is None or self._snapshot.version != version:
+                self._load()
+            self._checked_at = self._clock.monotonic()
+        if self._clock.monotonic() - self._flushed_at >= FLUSH_S:
+            self.flush()
+
+    def reload(self) -> None:
+        """Read all keys now, after a change of our own."""
+        with self._refreshing:
+            self._load()
+            self._checked_at = self._clock.monotonic()
+
+    def flush(self) -> None:
+        """Write the times of last use that are only in memory.
+
+        When the database does not answer they are kept for the next time: nothing depends on them.
+        """
+        self._flushed_at = self._clock.monotonic()
+        used_at, self._used_at = self._used_at, {}
+        if not used_at:
+            return
+        try:
+            with self._database.begin() as connection:
+                store.touch(connection, used_at)
+        except errors.Unavailable as error:
+            self._used_at = {**used_at, **self._used_at}
+            _log.warning("last_use_not_written", reason=error.message)
+
+    def _load(self) -> None:
+        prove_pepper(self._database, self._pepper)
+        with self._database.read() as connection:
+            version = epochs.read_epoch(connection, store.EPOCH)
+            records = store.live(connection)
+        self._snapshot = Snapshot(version, records)
+
+
+def prove_pepper(database: Database, pepper: bytes) -> None:
+    """Refuse a database whose digests were made under another pepper: every key would look invalid.
+
+    Raises:
+        errors.StartupError: Code `secret_mismatch`.
+    """
+    mine = format.fingerprint(pepper)
+    with database.read() as connection:
+        found = store.pepper_fingerprint(connection)
+    if found is None:
+        with database.begin() as connection:
+            store.keep_pepper_fingerprint(connection, mine)
+            found = store.pepper_fingerprint(connection)
+    if found != mine:
+        raise errors.StartupError(
+            "The keys in this database were made under another secret; set TRAINYARD_SECRET (or the file `secret` of "
+            "the data directory) to the one that made them",
+            code="secret_mismatch",
+        )
