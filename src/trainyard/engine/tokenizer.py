@@ -174,6 +174,12 @@ class Tokenizer:
         marked = self._render_marked(messages, marks, add_generation_prompt)
         return self._encode_pieces(chat_template.read_marks(marked, marks)[0])[0]
 
+    async def encode_chat_async(self, messages: Messages, add_generation_prompt: bool) -> list[int]:
+        """Encode a chat without holding up the event loop: long chats go to a thread."""
+        if sum(len(str(message.get("content", ""))) for message in messages) < _LONG_TEXT_CHARS:
+            return self.encode_chat(messages, add_generation_prompt)
+        return await asyncio.to_thread(self.encode_chat, messages, add_generation_prompt)
+
     def encode_chat_for_training(self, messages: Messages) -> tuple[list[int], list[bool]]:
         """Turn a chat into ids and a mask of those that the assistant says, each end of turn included.
 

@@ -1,0 +1,1 @@
+"""What produces text: engines of ours, and the fake."""

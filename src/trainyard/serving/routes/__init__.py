@@ -1,0 +1,1 @@
+"""Dialects of serving: parse, call the service, answer."""

@@ -1,0 +1,42 @@
+"""`GET /v1/models`: everything that the caller can name, his live runs among it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from trainyard.core.http import auth
+from trainyard.core.principal import Principal
+from trainyard.serving.service import ServingService
+from trainyard.serving.types import ModelView
+from trainyard.serving.types.models import ModelCard, ModelList
+
+Caller = Annotated[Principal, Depends(auth.principal("generate"))]
+
+
+def router(service: ServingService) -> APIRouter:
+    """Make the routes."""
+    made = APIRouter(prefix="/v1/models", tags=["serving"])
+
+    @made.get("", summary="List the models that you can call")
+    async def list_served_models(caller: Caller) -> ModelList:
+        return ModelList(data=[_card(view) for view in await service.list_models(caller)])
+
+    @made.get("/{name:path}", summary="Describe one model by name or alias")
+    async def show_served_model(name: str, caller: Caller) -> ModelCard:
+        return _card(await service.show_model(caller, name))
+
+    return made
+
+
+def _card(view: ModelView) -> ModelCard:
+    return ModelCard(
+        id=view.name,
+        created=int(view.created_at),
+        owned_by=view.owner,
+        status="off" if view.is_off else "available",
+        backend=view.backend,
+        capabilities=list(view.capabilities),
+        aliases=list(view.aliases),
+        root=view.root,
+        step=view.step,
+    )

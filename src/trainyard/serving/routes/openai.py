@@ -1,0 +1,159 @@
+"""OpenAI's `/v1/chat/completions` and `/v1/completions`, whole or as server-sent events."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from starlette.requests import Request
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock
+from trainyard.core.http.hot import HotRoute, hot_route
+from trainyard.core.principal import Principal
+from trainyard.engine.generation import TextPiece
+from trainyard.serving.routes import openai_chat, openai_text, sse
+from trainyard.serving.routes.openai_head import Head
+from trainyard.serving.routes.sse import EventStream
+from trainyard.serving.service import ServingService
+from trainyard.serving.streams import Event
+from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Prompt, fields
+from trainyard.serving.types.openai import ChatResponse, CompletionResponse, StreamOptions
+from trainyard.serving.work import Work
+
+COMPLETION_MAX_TOKENS = 16  # OpenAI's default for completions; chats may use what the context leaves
+
+
+def routes(service: ServingService, clock: Clock) -> list[HotRoute]:
+    """Make both routes."""
+
+    async def chat_completions(request: Request, body: ChatRequest, principal: Principal) -> ChatResponse | EventStream:
+        work = await service.prepare(principal, _ask_chat(body))
+        head = Head.make("chatcmpl", clock, work, body.stream_options)
+        if body.stream:
+            return await _stream(request, work, openai_chat.ChunkWriter(head, work))
+        return openai_chat.response(head, work, await sse.while_connected(request, work.collect()))
+
+    async def completions(
+        request: Request, body: CompletionRequest, principal: Principal
+    ) -> CompletionResponse | EventStream:
+        work = await service.prepare(principal, _ask_completion(body))
+        head = Head.make("cmpl", clock, work, body.stream_options)
+        if body.stream:
+            return await _stream(request, work, openai_text.ChunkWriter(head, work))
+        return openai_text.response(head, work, await sse.while_connected(request, work.collect()))
+
+    return [
+        hot_route(
+            "/v1/chat/completions",
+            chat_completions,
+            request_type=ChatRequest,
+            response_type=ChatResponse,
+            scope="generate",
+            dialect="openai",
+            summary="Answer a chat; with `stream` as server-sent events",
+        ),
+        hot_route(
+            "/v1/completions",
+            completions,
+            request_type=CompletionRequest,
+            response_type=CompletionResponse,
+            scope="generate",
+            dialect="openai",
+            summary="Continue a prompt; with `stream` as server-sent events",
+        ),
+    ]
+
+
+Writer = openai_chat.ChunkWriter | openai_text.ChunkWriter
+
+
+async def _stream(request: Request, work: Work, writer: Writer) -> EventStream:
+    """Begin to generate; errors until the first event, or for the first heartbeat's time, are answers with a status."""
+    events = work.events()
+    first = await sse.while_connected(request, anext(events))
+    return EventStream(_frames(request, events, first, writer))
+
+
+async def _frames(
+    request: Request, events: AsyncGenerator[Event | None, None], first: Event | None, writer: Writer
+) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(events):
+            yield _frame(first, writer.write)
+            async for event in events:
+                yield _frame(event, writer.write)
+    except errors.TrainyardError as error:
+        yield sse.failure(error, request)
+        return
+    yield writer.end() + sse.DONE
+
+
+def _frame(event: Event | None, write: Callable[[int, TextPiece], bytes]) -> bytes:
+    return sse.HEARTBEAT if event is None else write(*event)
+
+
+def _ask_chat(body: ChatRequest) -> Ask:
+    _check_stream_options(body.stream, body.stream_options)
+    if body.max_tokens is not None and body.max_completion_tokens not in (None, body.max_tokens):
+        raise errors.InvalidRequest(
+            "max_tokens and max_completion_tokens differ; send one of them", param="max_completion_tokens"
+        )
+    if body.top_logprobs is not None and not body.logprobs:
+        raise errors.InvalidRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+    return Ask(
+        model=body.model,
+        prompts=[Chat([message.as_turn() for message in body.messages])],
+        param="messages",
+        n=body.n or 1,
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        default_max_tokens=1_000_000,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=body.top_p or 1.0,
+        top_k=body.top_k or 0,
+        stop=fields.stop_tuple(body.stop),
+        seed=body.seed,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else -1,
+        end_user=body.user,
+    )
+
+
+def _ask_completion(body: CompletionRequest) -> Ask:
+    _check_stream_options(body.stream, body.stream_options)
+    if body.echo:
+        raise errors.InvalidRequest("echo is not available; put the prompt before the answer yourself", param="echo")
+    return Ask(
+        model=body.model,
+        prompts=_prompts(body.prompt),
+        param="prompt",
+        n=body.n or 1,
+        max_tokens=body.max_tokens,
+        default_max_tokens=COMPLETION_MAX_TOKENS,
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_p=body.top_p or 1.0,
+        top_k=body.top_k or 0,
+        stop=fields.stop_tuple(body.stop),
+        seed=body.seed,
+        logprobs=-1 if body.logprobs is None else body.logprobs,
+        end_user=body.user,
+    )
+
+
+def _check_stream_options(stream: bool | None, options: StreamOptions | None) -> None:
+    if options is not None and not stream:
+        raise errors.InvalidRequest("stream_options needs stream: true", param="stream_options")
+
+
+def _prompts(prompt: str | Sequence[str | int | list[int]]) -> list[Prompt]:
+    if isinstance(prompt, str):
+        return [prompt]
+    ids = [one for one in prompt if isinstance(one, int)]
+    if len(ids) == len(prompt):
+        return [ids]
+    several: list[Prompt] = [one for one in prompt if not isinstance(one, int)]
+    if len(several) < len(prompt) or len({type(one) for one in several}) > 1:
+        raise errors.InvalidRequest(
+            "prompt must be a text, a list of texts, a list of token ids, or a list of such lists; not a mixture",
+            param="prompt",
+        )
+    if not all(several):
+        raise errors.InvalidRequest("A prompt is empty; give at least one character or token id", param="prompt")
+    return several

@@ -1,0 +1,18 @@
+"""Types of serving: fields with their bounds, the wire of both dialects, and what the service works on."""
+
+from trainyard.serving.types.domain import Ask, Chat, Choice, ModelView, Prompt, Target
+from trainyard.serving.types.generate import GenerateRequest, GenerateResponse
+from trainyard.serving.types.openai import ChatRequest, CompletionRequest
+
+__all__ = [
+    "Ask",
+    "Chat",
+    "ChatRequest",
+    "Choice",
+    "CompletionRequest",
+    "GenerateRequest",
+    "GenerateResponse",
+    "ModelView",
+    "Prompt",
+    "Target",
+]

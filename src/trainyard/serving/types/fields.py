@@ -1,0 +1,52 @@
+"""Request fields that several routes share, each with its bounds and what it means."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+MAX_PROMPT_CHARS = 4 * 1024 * 1024
+MAX_CHOICES = 8
+MAX_STREAMS = 16  # choices of one request over all its prompts
+
+ModelName = Annotated[
+    str, Meta(min_length=1, max_length=200, description="A name from GET /v1/models: a model, an alias, or `run_<id>`.")
+]
+PromptText = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_PROMPT_CHARS,
+        description="Text to continue; control tokens that it spells out count as such. Never empty.",
+    ),
+]
+MaxTokens = Annotated[
+    int, Meta(ge=1, le=1_000_000, description="Most tokens to generate; prompt and answer share the model's context.")
+]
+Temperature = Annotated[
+    float, Meta(ge=0, le=2, description="0 takes the likeliest token; 1 draws from the model's own distribution.")
+]
+TopP = Annotated[float, Meta(gt=0, le=1, description="Draw from the likeliest tokens that hold this probability.")]
+TopK = Annotated[int, Meta(ge=0, le=1_000_000, description="Draw from this many likeliest tokens; 0 = all.")]
+Seed = Annotated[
+    int,
+    Meta(ge=0, le=2**63 - 1, description="Same seed, prompt and weights give the same text; choice i uses seed + i."),
+]
+StopText = Annotated[str, Meta(min_length=1, max_length=256)]
+StopTexts = Annotated[
+    StopText | Annotated[list[StopText], Meta(max_length=8)],
+    Meta(description="Text ends before the first of these; up to 8 strings of 1-256 characters."),
+]
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="Answers to generate, side by side.")]
+NoPenalty = Annotated[
+    float, Meta(ge=0, le=0, description="Penalties are not available: only 0, which is no penalty, is accepted.")
+]
+EndUser = Annotated[
+    str, Meta(min_length=1, max_length=512, description="Your id of your user; written to this server's log only.")
+]
+
+
+def stop_tuple(stop: str | list[str] | None) -> tuple[str, ...]:
+    """Bring the forms of `stop` together."""
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
