@@ -47,7 +47,7 @@ class ServingService:
     ) -> None:
         self._models = models
         self._adapters = adapters
-        self._clock = clock
+        self.clock = clock
         self._metrics = GenerationMetrics(metrics or Metrics())
         self._timeout_s = timeout_s
         self._started_at = clock.now()
@@ -66,7 +66,7 @@ class ServingService:
             errors.Unavailable: The model is not up.
             errors.DeadlineExceeded: It did not come up in time.
         """
-        began_s = self._clock.monotonic()
+        began_s = self.clock.monotonic()
         if len(ask.prompts) * ask.n > fields.MAX_STREAMS:
             raise errors.InvalidRequest(
                 f"{len(ask.prompts)} prompts x n = {ask.n} is more than {fields.MAX_STREAMS} answers at once", param="n"
@@ -77,7 +77,7 @@ class ServingService:
         except TimeoutError as error:
             raise errors.DeadlineExceeded("The model did not come up in time; send the request again") from error
         ends_at_s = began_s + self._timeout_s
-        return Work(target, ask, prepared, self._clock, self._metrics, began_s, ends_at_s)
+        return Work(target, ask, prepared, self.clock, self._metrics, began_s, ends_at_s)
 
     async def list_models(self, principal: Principal) -> list[ModelView]:
         """List the catalog and the caller's own live runs."""

@@ -11,7 +11,7 @@ from trainyard.serving.types import Ask, GenerateRequest, GenerateResponse, fiel
 DEFAULT_MAX_NEW_TOKENS = 256
 
 
-def routes(service: ServingService) -> list[HotRoute]:
+def hot_routes(service: ServingService) -> list[HotRoute]:
     """Make the route."""
 
     async def generate(request: Request, body: GenerateRequest, principal: Principal) -> GenerateResponse:

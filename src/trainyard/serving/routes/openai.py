@@ -6,11 +6,11 @@ from contextlib import aclosing
 from starlette.requests import Request
 
 from trainyard.core import errors
-from trainyard.core.clock import Clock
 from trainyard.core.http.hot import HotRoute, hot_route
 from trainyard.core.principal import Principal
 from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import openai_chat, openai_text, sse
+from trainyard.serving.routes.models import router
 from trainyard.serving.routes.openai_head import Head
 from trainyard.serving.routes.sse import EventStream
 from trainyard.serving.service import ServingService
@@ -19,15 +19,17 @@ from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, P
 from trainyard.serving.types.openai import ChatResponse, CompletionResponse, StreamOptions
 from trainyard.serving.work import Work
 
+__all__ = ["hot_routes", "router"]
+
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for completions; chats may use what the context leaves
 
 
-def routes(service: ServingService, clock: Clock) -> list[HotRoute]:
-    """Make both routes."""
+def hot_routes(service: ServingService) -> list[HotRoute]:
+    """Make the two routes that generate; `router` has `/v1/models`."""
 
     async def chat_completions(request: Request, body: ChatRequest, principal: Principal) -> ChatResponse | EventStream:
         work = await service.prepare(principal, _ask_chat(body))
-        head = Head.make("chatcmpl", clock, work, body.stream_options)
+        head = Head.make("chatcmpl", service.clock, work, body.stream_options)
         if body.stream:
             return await _stream(request, work, openai_chat.ChunkWriter(head, work))
         return openai_chat.response(head, work, await sse.while_connected(request, work.collect()))
@@ -36,7 +38,7 @@ def routes(service: ServingService, clock: Clock) -> list[HotRoute]:
         request: Request, body: CompletionRequest, principal: Principal
     ) -> CompletionResponse | EventStream:
         work = await service.prepare(principal, _ask_completion(body))
-        head = Head.make("cmpl", clock, work, body.stream_options)
+        head = Head.make("cmpl", service.clock, work, body.stream_options)
         if body.stream:
             return await _stream(request, work, openai_text.ChunkWriter(head, work))
         return openai_text.response(head, work, await sse.while_connected(request, work.collect()))
