@@ -39,7 +39,11 @@ def show(run_id: RunId, url: options.Url = None, key: options.Key = None, as_jso
     config = status.pop("config")
     output.facts({**status, **{f"config.{name}": value for name, value in config.items()}})
     for artifact in artifacts:
-        output.facts({"checkpoint": f"{artifact.id}  step {artifact.step}  {artifact.mode}"})
+        output.facts(
+            {
+                "checkpoint": f"{artifact.name}  step {artifact.step}  {artifact.mode}  {artifact.file_size_bytes:,} bytes"
+            }
+        )
 
 
 @app.command()
@@ -60,7 +64,7 @@ def export(
             artifact = _chosen(client.list_artifacts(run_id), mode, step)
         if artifact is None:
             raise errors.NotFound(f"{run_id} has no {mode} checkpoint of step {step}; see runs show {run_id}")
-        path = client.download(run_id, artifact, directory)
+        path = client.download(artifact, directory)
     if as_json:
         output.json_line({"directory": str(path), "artifact": artifact})
     else:

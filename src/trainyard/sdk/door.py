@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from trainyard.sdk import environment, errors, files
+from trainyard.sdk import checkpoint_file, environment, errors
 from trainyard.sdk.call import Call, E, R, StreamCall
 from trainyard.sdk.retry import Attempts, RetryPolicy
 from trainyard.sdk.sse import EventReader
@@ -75,8 +75,8 @@ class Door(_Address):
             for line in response.iter_lines():
                 yield from reader.feed(line)
 
-    def download(self, run_id: str, artifact: Mapping[str, Any], directory: Path | str) -> Path:
-        """Fetch the files of a checkpoint, as `list_artifacts` names it, each checked by its SHA-256.
+    def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
+        """Fetch a checkpoint, as `list_artifacts` or `save_state` names it, each file checked by its SHA-256.
 
         Returns:
             The directory, made when absent.
@@ -85,18 +85,15 @@ class Door(_Address):
             ServerError: A file is not what its checksum says; nothing under its name was written.
         """
         root = Path(directory)
-        for file in files.plan(run_id, artifact, root):
-            self._fetch(file)
-        return root
-
-    def _fetch(self, file: files.RemoteFile) -> None:
-        with errors.translated(), self.session.stream("GET", file.url) as response:
+        with errors.translated(), self.session.stream("GET", artifact["download_url"]) as response:
             if response.is_error:
                 response.read()
                 raise errors.from_response(response)
-            with files.Arrival(file) as arrival:
+            with checkpoint_file.Arrival(artifact, root) as arrival:
                 for chunk in response.iter_bytes():
                     arrival.write(chunk)
+                arrival.unpack()
+        return root
 
     def close(self) -> None:
         """Close the connections."""
@@ -149,22 +146,19 @@ class AsyncDoor(_Address):
                     for item in reader.feed(line):
                         yield item
 
-    async def download(self, run_id: str, artifact: Mapping[str, Any], directory: Path | str) -> Path:
-        """Fetch the files of a checkpoint as `Door.download` does."""
+    async def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
+        """Fetch a checkpoint as `Door.download` does; disk work runs in a thread."""
         root = Path(directory)
-        for file in files.plan(run_id, artifact, root):
-            await self._fetch(file)
-        return root
-
-    async def _fetch(self, file: files.RemoteFile) -> None:
         with errors.translated():
-            async with self.session.stream("GET", file.url) as response:
+            async with self.session.stream("GET", artifact["download_url"]) as response:
                 if response.is_error:
                     await response.aread()
                     raise errors.from_response(response)
-                with files.Arrival(file) as arrival:
+                with checkpoint_file.Arrival(artifact, root) as arrival:
                     async for chunk in response.aiter_bytes():
                         await asyncio.to_thread(arrival.write, chunk)
+                    await asyncio.to_thread(arrival.unpack)
+        return root
 
     async def close(self) -> None:
         """Close the connections."""

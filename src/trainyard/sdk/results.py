@@ -28,6 +28,7 @@ class ForwardBackward(Result):
     loss: float
     step: int
     grad_norm: float
+    metrics: Result
 
 
 class OptimStep(Result):
@@ -35,6 +36,7 @@ class OptimStep(Result):
 
     step: int
     learning_rate: float
+    metrics: Result
 
 
 class Samples(Result):
@@ -49,9 +51,14 @@ class Samples(Result):
 class SavedState(Result):
     """Answer of `save_state`: where the checkpoint lies and what it holds."""
 
+    artifact_id: str
+    name: str
+    step: int
+    mode: str
     artifact_uri: str
     local_path: str
-    checkpoint_path: str
+    download_url: str
+    manifest: Result
 
 
 class RunStatus(Result):

@@ -42,15 +42,8 @@ class Run:
     complete = RunVerb(training_calls.complete, Door.send)
 
     def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
-        """Fetch the files of a checkpoint, as `list_artifacts` names it, each checked by its SHA-256.
-
-        Returns:
-            The directory, made when absent.
-
-        Raises:
-            ServerError: A file is not what its checksum says; nothing under its name was written.
-        """
-        return self.client.download(self.run_id, artifact, directory)
+        """Fetch a checkpoint of this run as `Client.download` does."""
+        return self.client.download(artifact, directory)
 
 
 class AsyncRun:
@@ -80,5 +73,5 @@ class AsyncRun:
     complete = RunVerb(training_calls.complete, AsyncDoor.send)
 
     async def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
-        """Fetch the files of a checkpoint as `Run.download` does."""
-        return await self.client.download(self.run_id, artifact, directory)
+        """Fetch a checkpoint of this run as `AsyncClient.download` does."""
+        return await self.client.download(artifact, directory)

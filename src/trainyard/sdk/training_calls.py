@@ -103,6 +103,7 @@ def sample(
     temperature: float | None = None,
     top_p: float | None = None,
     return_logprobs: bool | None = None,
+    seed: int | None = None,
 ) -> Call[results.Samples]:
     """Continue prompts with the weights as they are now."""
     body = given(
@@ -111,6 +112,7 @@ def sample(
         temperature=temperature,
         top_p=top_p,
         return_logprobs=return_logprobs,
+        seed=seed,
     )
     return Call("POST", f"/runs/{run_id}/sample", results.Samples, body, is_idempotent=True)
 
@@ -121,9 +123,10 @@ def sample_stream(
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
+    seed: int | None = None,
 ) -> StreamCall[results.Result]:
     """Continue one prompt token by token: events with `token`, `token_id`, `logprob`, `is_finished`."""
-    body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p)
+    body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
     return StreamCall(f"/runs/{run_id}/sample/stream", lambda event: event, body)
 
 
