@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 import trainyard
 from trainyard.core import errors, hub_cache
@@ -16,6 +16,11 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
 
 ModelName = Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
 Capability = Literal["generate", "chat", "embed"]
+
+
+def _unquoted_off(value: object) -> object:
+    """YAML reads an unquoted `off` as false."""
+    return "off" if value is False else value
 
 
 class ModelEntry(BaseModel):
@@ -39,7 +44,7 @@ class ModelEntry(BaseModel):
     aliases: tuple[ModelName, ...] = ()
     backend: Literal["local", "fake"] = "local"
     path: Path | None = None
-    load: Literal["eager", "lazy", "off"] = "lazy"
+    load: Annotated[Literal["eager", "lazy", "off"], BeforeValidator(_unquoted_off)] = "lazy"
     trainable: bool = True
     gpu: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,32}(:[1-9][0-9]?)?$")] | None = None
     family: str | None = Field(default=None, max_length=64)

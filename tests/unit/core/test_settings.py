@@ -1,0 +1,130 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from trainyard.core import errors, settings
+from trainyard.core.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _write(text: str, name: str = "trainyard.yaml") -> Path:
+    path = Path(name)
+    path.write_text(text)
+    return path
+
+
+def test_defaults_stand_when_nothing_is_configured() -> None:
+    loaded = settings.load(environ={})
+    assert loaded == Settings()
+    assert (loaded.server.host, loaded.server.port) == ("127.0.0.1", 8000)
+    assert loaded.server.max_body_bytes == 20_971_520
+    assert loaded.training.max_live_runs_per_user == 5
+
+
+def test_each_source_beats_the_one_before_it() -> None:
+    _write("server: {host: file, port: 1, drain_s: 1}")
+    environ = {"TRAINYARD_SERVER__PORT": "2", "TRAINYARD_SERVER__DRAIN_S": "2"}
+    server = settings.load({"server.drain_s": 3}, environ=environ).server
+    assert (server.host, server.port, server.drain_s, server.max_body_bytes) == ("file", 2, 3.0, 20_971_520)
+
+
+def test_provenance_names_the_source_of_every_value() -> None:
+    _write("server: {port: 1}")
+    environ = {"TRAINYARD_LOG__LEVEL": "debug"}
+    origins = {each.name: each for each in settings.provenance({"data_dir": "d", "server.host": None}, environ=environ)}
+    assert origins["server.port"].source == "trainyard.yaml"
+    assert (origins["log.level"].value, origins["log.level"].source) == ("debug", "TRAINYARD_LOG__LEVEL")
+    assert origins["data_dir"].source == "flag"
+    assert origins["server.host"].source == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("secret", "a-long-enough-secret", "********"),
+        ("database.url", "postgresql://u:hunter2@h/d", "********"),
+        ("server.port", 3, "3"),
+    ],
+)
+def test_secrets_are_masked_where_settings_are_shown(name: str, value: object, shown: str) -> None:
+    origins = settings.provenance({name: value}, environ={})
+    assert [each.shown for each in origins if each.name == name] == [shown]
+    assert str(value) not in repr(settings.load({name: value}, environ={})) or shown == str(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("server: {prot: 1}", "unknown setting 'server.prot' (from trainyard.yaml); did you mean 'server.port'?"),
+        ("port: 1", "unknown setting 'port' (from trainyard.yaml); did you mean 'server.port'?"),
+        ("data_dri: x", "did you mean 'data_dir'?"),
+        ("qqqqqqqqqq: 1", "valid settings: data_dir, models_file"),
+        ("server: 5", "'server' (from trainyard.yaml) is a section, not a value; its settings: server.host"),
+        ("server: {port: {deep: 1}}", "did you mean 'server.port'?"),
+        ("server: {port: eighty}", "server.port (from trainyard.yaml): Input should be a valid integer"),
+        ("server: {port: 70000}", "server.port (from trainyard.yaml): Input should be less than or equal to 65535"),
+        ("database: {sync: never}", "database.sync (from trainyard.yaml): Input should be 'normal' or 'full'"),
+        ("secret: short", "secret (from trainyard.yaml): Value should have at least 16 items"),
+        ("- a list", "holds no mapping of settings"),
+        ("a: [", "trainyard.yaml is not YAML"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_says_what_is_right(content: str, says: str) -> None:
+    _write(content)
+    with pytest.raises(errors.ConfigError) as caught:
+        settings.load(environ={})
+    assert says in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "says"),
+    [
+        ("TRAINYARD_SERVER__PROT", "(from TRAINYARD_SERVER__PROT); did you mean 'server.port'?"),
+        ("TRAINYARD_PORT", "did you mean 'server.port'?"),
+        ("TRAINYARD_SERVER_PORT", "did you mean 'server.port'?"),
+    ],
+)
+def test_an_unknown_variable_names_the_nearest_setting(variable: str, says: str) -> None:
+    with pytest.raises(errors.ConfigError) as caught:
+        settings.load(environ={variable: "1"})
+    assert says in caught.value.message
+
+
+def test_variables_of_the_client_and_of_others_are_left_alone() -> None:
+    environ = {"TRAINYARD_URL": "x", "TRAINYARD_API_KEY": "y", "TRAINYARD_REQUIRE": "all", "PATH": "/bin"}
+    assert settings.load(environ=environ) == Settings()
+
+
+def test_an_empty_variable_means_none() -> None:
+    _write("engine: {threads: 3}")
+    assert settings.load(environ={"TRAINYARD_ENGINE__THREADS": ""}).engine.threads is None
+
+
+def test_the_process_environment_counts_when_no_other_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_SERVER__PORT", "77")
+    assert settings.load().server.port == 77
+
+
+def test_a_file_that_is_named_must_be_there() -> None:
+    with pytest.raises(errors.ConfigError, match=r"nowhere\.yaml cannot be read"):
+        settings.load(config_file=Path("nowhere.yaml"), environ={})
+
+
+def test_an_empty_file_is_no_error() -> None:
+    assert settings.load(config_file=_write("", "empty.yaml"), environ={}) == Settings()
+
+
+def test_the_database_is_in_the_data_directory_unless_configured(tmp_path: Path) -> None:
+    assert Settings(data_dir=tmp_path).database_url == f"sqlite:///{tmp_path / 'trainyard.db'}"
+    assert settings.load({"database.url": "postgresql://h/d"}, environ={}).database_url == "postgresql://h/d"
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Settings().server.port = 1
