@@ -28,18 +28,8 @@ def refusal(title: str, reasons: Mapping[str, str], data: Mapping[str, object]) 
     return pydantic.ValidationError.from_exception_data(title, lines)
 
 
-def _check_text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise PydanticCustomError(
-            "invalid_unicode", "Text must be valid Unicode; it holds a lone surrogate (\\ud800 to \\udfff)"
-        ) from None
-    return value
-
-
-Text = Annotated[str, pydantic.AfterValidator(_check_text)]
-"""A string that can be encoded as UTF-8."""
+Text = Annotated[str, pydantic.Field(min_length=1, max_length=MAX_TEXT_CHARS)]
+"""A text of 1 to 32,768 characters."""
 
 
 class Request(pydantic.BaseModel):

@@ -7,7 +7,7 @@ import pydantic
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from trainyard.training.types.base import MAX_TEXT_CHARS, Request, Text
+from trainyard.training.types.base import Request, Text
 
 _LATER = {
     "preference": ("prompt", "chosen", "rejected"),
@@ -21,7 +21,7 @@ class Message(Request):
     """One turn of a chat."""
 
     role: Literal["system", "user", "assistant", "tool"] = Field(description="Who speaks.")
-    content: Text = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="What is said.")
+    content: Text = Field(description="What is said.")
 
 
 Messages = Annotated[list[Message], Field(min_length=1, max_length=50)]
@@ -37,9 +37,7 @@ class TrainingExample(Request):
         for field in fields
     }
 
-    text: Text | None = Field(
-        default=None, min_length=1, max_length=MAX_TEXT_CHARS, description="Every token but the first is learned."
-    )
+    text: Text | None = Field(default=None, description="Every token but the first is learned.")
     messages: Messages | None = Field(
         default=None, description="A chat; the assistant's tokens are learned, each end of turn included."
     )

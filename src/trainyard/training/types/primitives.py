@@ -7,7 +7,7 @@ import pydantic
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from trainyard.training.types.base import Request, Result, Text
+from trainyard.training.types.base import Request, Result
 from trainyard.training.types.examples import TrainingExample
 
 _REASON = "no loss of this server reads it; loss_fn can be causal_lm or cross_entropy, and neither takes options"
@@ -50,10 +50,8 @@ class ForwardBackwardRequest(Request):
     loss_kwargs: Annotated[dict[str, object], pydantic.AfterValidator(_check_empty)] | None = Field(
         default=None, description="Options of the loss; these losses have none, so only {} and null are taken."
     )
-    request_id: Text | None = Field(
+    request_id: Annotated[str, Field(min_length=1, max_length=128)] | None = Field(
         default=None,
-        min_length=1,
-        max_length=128,
         description="Comes back in the answer; null = made here. It does not make the call idempotent.",
     )
 

@@ -1,13 +1,9 @@
 """Requests and answers of `sample` and `sample/stream`."""
 
-from typing import Annotated
-
 from pydantic import Field
 
-from trainyard.training.types.base import MAX_TEXT_CHARS, Request, Result, Text
+from trainyard.training.types.base import Request, Result, Text
 from trainyard.training.types.config import MAX_SEED
-
-Prompt = Annotated[Text, Field(min_length=1, max_length=MAX_TEXT_CHARS)]
 
 
 class _Drawing(Request):
@@ -31,7 +27,7 @@ class _Drawing(Request):
 class SampleRequest(_Drawing):
     """What `sample` takes."""
 
-    prompts: list[Prompt] = Field(min_length=1, max_length=128, description="1 to 128 texts to continue.")
+    prompts: list[Text] = Field(min_length=1, max_length=128, description="1 to 128 texts to continue.")
     return_logprobs: bool = Field(default=False, description="Also answer the log-probability of each drawn token.")
 
 
@@ -51,7 +47,7 @@ class SampleResponse(Result):
 class StreamRequest(_Drawing):
     """What `sample/stream` takes."""
 
-    prompt: Prompt = Field(description="Text to continue.")
+    prompt: Text = Field(description="Text to continue.")
 
 
 class TokenChunk(Result):

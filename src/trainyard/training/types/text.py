@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainyard.training.types.base import Request, Result, Text
+from trainyard.training.types.base import Request, Result
 from trainyard.training.types.examples import Messages
 
-_Text = Annotated[Text, Field(max_length=1_000_000)]
+_Text = Annotated[str, Field(max_length=1_000_000)]
 _Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
 _Ids = Annotated[list[_Id], Field(max_length=1_000_000)]
 
