@@ -285,7 +285,9 @@ class Tokenizers:
             if entry.name not in self._loaded:
                 if entry.path is None:
                     raise errors.InvalidRequest(
-                        f"{entry.name} has no tokenizer on this server", code="tokenizer_missing", param="model"
+                        f"{entry.name} is not on this machine; write its directory into models.yaml as `path`",
+                        code="tokenizer_missing",
+                        param="model",
                     )
                 self._loaded[entry.name] = Tokenizer.from_directory(entry.path)
             return self._loaded[entry.name]

@@ -1,0 +1,20 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.unit.serving.yard import Yard
+from trainyard.core.clock import FakeClock
+from trainyard.core.db import Database
+
+
+@pytest.fixture
+async def yard(tmp_path: Path, database: Database, clock: FakeClock) -> AsyncIterator[Yard]:
+    async with Yard(tmp_path, database, clock) as built:
+        yield built
+
+
+@pytest.fixture
+async def client(yard: Yard) -> httpx.AsyncClient:
+    return await yard.client()

@@ -1,0 +1,141 @@
+"""Serving over fakes: a byte tokenizer, a scripted engine, adapters in a list, HTTP in process."""
+
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from tests.unit.training.yard import write_model
+from trainyard.core.catalog import ModelRegistry
+from trainyard.core.clock import Clock, FakeClock
+from trainyard.core.db import Database
+from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.keys import APIKeyManager, derive_pepper
+from trainyard.core.ports.adapters import AdapterModel
+from trainyard.core.principal import Principal
+from trainyard.core.settings import Settings
+from trainyard.core.telemetry import Metrics
+from trainyard.engine.fake import FakeEngine, FakeEngines
+from trainyard.engine.tokenizer import Tokenizer, Tokenizers
+from trainyard.serving.routes import native, openai
+from trainyard.serving.service import ServingService
+
+MODEL = "yard/bytes"
+VOCABULARY = 260
+CONTEXT = 64
+ANSWER = "Grüße, yard!"  # 14 bytes, so 14 tokens
+MODELS_YAML = f"""\
+default_model: {MODEL}
+models:
+  - {{name: {MODEL}, path: bytes, aliases: [yard/alias]}}
+  - {{name: yard/plain, path: plain}}
+  - {{name: yard/off, path: bytes, load: "off"}}
+  - {{name: yard/parrot, backend: fake, trainable: false}}
+"""
+RUN = AdapterModel(
+    name="run_00000000000000aa",
+    base_model=MODEL,
+    run_id="run_00000000000000aa",
+    checkpoint_dir=None,
+    step=3,
+    created_at=1_700_000_000.5,
+    owner="default/ann",
+)
+
+
+class ListedAdapters:
+    """Implements `AdapterCatalog` over a list."""
+
+    def __init__(self, adapters: Iterable[AdapterModel]) -> None:
+        self.adapters = list(adapters)
+
+    async def list_adapters(
+        self, principal: Principal, *, deadline_s: float | None = None, idempotency_key: str | None = None
+    ) -> list[AdapterModel]:
+        return [one for one in self.adapters if one.owner == f"{principal.tenant}/{principal.user}"]
+
+    async def resolve_adapter(
+        self, principal: Principal, name: str, *, deadline_s: float | None = None, idempotency_key: str | None = None
+    ) -> AdapterModel | None:
+        return next((one for one in await self.list_adapters(principal) if one.name == name), None)
+
+
+class Yard:
+    """Serving and what it stands on; use as an async context manager."""
+
+    def __init__(self, directory: Path, database: Database, clock: FakeClock) -> None:
+        self.clock = clock
+        self.database = database
+        self.settings = Settings(data_dir=directory / "data")
+        for name in ("bytes", "plain"):
+            write_model(directory / name)
+        _take_template_away(directory / "plain")
+        (directory / "models.yaml").write_text(MODELS_YAML)
+        self.models = ModelRegistry(directory / "models.yaml")
+        self.tokenizer = Tokenizer.from_directory(directory / "bytes")
+        self.engine = self.new_engine(ANSWER)
+        self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
+        self._app: FastAPI | None = None
+        self._clients = AsyncExitStack()
+
+    def new_engine(self, answer: str, **knobs: Any) -> FakeEngine:
+        """Make an engine that always answers the same and then ends its turn."""
+        script = self.tokenizer.encode(answer, add_special_tokens=False)
+        return FakeEngine(MODEL, vocab_size=VOCABULARY, script=script, max_positions=CONTEXT, **knobs)
+
+    def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None) -> FastAPI:
+        """Build the application over the engine of now."""
+        metrics, clock = Metrics(), clock or self.clock
+        engines = FakeEngines({MODEL: self.engine, "yard/plain": self.engine})
+        service = ServingService(
+            self.models,
+            engines,
+            Tokenizers(self.models),
+            ListedAdapters([RUN]),
+            clock,
+            metrics=metrics,
+            timeout_s=timeout_s,
+        )
+        return build_http(
+            self.settings,
+            HttpParts(self.database, self.keys, metrics=metrics, clock=clock),
+            routers=[(openai.router(service), "openai")],
+            hot_routes=[*native.hot_routes(service), *openai.hot_routes(service)],
+        )
+
+    async def client(
+        self, user: str = "ann", scopes: Iterable[str] = ("generate",), app: FastAPI | None = None
+    ) -> httpx.AsyncClient:
+        """Make a client with a new key of a user."""
+        self._app = app or self._app or self.app()
+        key = await self.database.call(self.keys.generate_key, user, scopes=list(scopes))
+        transport = httpx.ASGITransport(app=self._app, raise_app_exceptions=False)
+        client = httpx.AsyncClient(
+            transport=transport, base_url="http://yard", headers={"Authorization": f"Bearer {key}"}
+        )
+        return await self._clients.enter_async_context(client)
+
+    async def __aenter__(self) -> "Yard":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._clients.aclose()
+        await self.engine.aclose()
+
+
+def _take_template_away(directory: Path) -> None:
+    path = directory / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    del config["chat_template"]
+    path.write_text(json.dumps(config))
+
+
+async def events(answer: httpx.Response) -> AsyncIterator[Any]:
+    """Read the events of a stream, `[DONE]` as it stands, comments left out."""
+    async for line in answer.aiter_lines():
+        if line.startswith("data: "):
+            yield line[6:] if line == "data: [DONE]" else json.loads(line[6:])
