@@ -1,0 +1,189 @@
+"""The composition root: settings -> core -> services -> one ASGI app, and the HTTP process around it."""
+
+import asyncio
+import hashlib
+import hmac
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+
+from trainyard.core import settings
+from trainyard.core.blobs import DirectoryBlobs
+from trainyard.core.catalog import ModelRegistry
+from trainyard.core.clock import Clock, SystemClock
+from trainyard.core.datadir import DataDirectory
+from trainyard.core.db import Database
+from trainyard.core.http import process
+from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.keys import APIKeyManager, derive_pepper
+from trainyard.core.processes import handover
+from trainyard.core.processes.control import ControlClient
+from trainyard.core.telemetry import configure_logging
+from trainyard.engine.base import Engines
+from trainyard.engine.fake import FakeEngines
+from trainyard.engine.pool import EnginePool
+from trainyard.engine.tokenizer import Tokenizers
+from trainyard.serving.routes import native as serving_native
+from trainyard.serving.routes import openai as serving_openai
+from trainyard.serving.service import ServingService
+from trainyard.training.routes import signal as training_signal
+from trainyard.training.service import TrainingService
+from trainyard.training.store import RunRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What the first steps of a start found out.
+
+    Attributes:
+        first_key: The admin key when this start made it; shown once, stored nowhere.
+    """
+
+    first_key: str | None
+
+
+def bootstrap(effective: settings.Settings) -> Bootstrap:
+    """Bring the database up to date and make the first admin key when no key was ever made.
+
+    Raises:
+        errors.StartupError: Directory or database do not allow it.
+    """
+    database = open_database(effective)
+    try:
+        database.migrate()
+        made = open_keys(effective, database, SystemClock()).create_first_admin()
+        return Bootstrap(made.key if made else None)
+    finally:
+        database.close()
+
+
+def open_database(effective: settings.Settings) -> Database:
+    """Open the database of the settings, its directory made when absent; the schema is left as it is."""
+    DataDirectory(effective.data_dir).prepare()
+    return Database(effective.database_url, sync=effective.database.sync)
+
+
+def open_keys(effective: settings.Settings, database: Database, clock: Clock) -> APIKeyManager:
+    """Open the key store under the pepper of this server."""
+    return APIKeyManager(database, derive_pepper(_secret(effective)), clock)
+
+
+def _secret(effective: settings.Settings) -> bytes:
+    if effective.secret is not None:
+        return effective.secret.get_secret_value().encode()
+    return DataDirectory(effective.data_dir).read_secret()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One composed server.
+
+    Attributes:
+        app: The ASGI application.
+        parts: Its core; keys, metrics and drain are reached through it.
+    """
+
+    app: FastAPI
+    parts: HttpParts
+
+    def close(self) -> None:
+        """Close the database."""
+        self.parts.database.close()
+
+
+def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock | None = None) -> Server:
+    """Plug everything together; the database has to be migrated already (`bootstrap`)."""
+    time = clock or SystemClock()
+    database = open_database(effective)
+    parts = HttpParts(database, open_keys(effective, database, time), clock=time)
+    models = ModelRegistry(effective.models_file)
+    tokenizers = Tokenizers(models)
+    training = TrainingService(
+        RunRegistry(database, time),
+        models,
+        engines,
+        tokenizers,
+        DirectoryBlobs(DataDirectory(effective.data_dir).blobs),
+        effective,
+        time,
+        signing_key=hmac.new(_secret(effective), b"trainyard download links 1", hashlib.sha256).digest(),
+    )
+    serving = ServingService(models, engines, tokenizers, training.adapters, time)
+    _watch_engines(parts, models, engines)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await training.recover()
+        yield
+
+    app = build_http(
+        effective,
+        parts,
+        routers=[(training_signal.router(training), "signal"), (serving_openai.router(serving), "openai")],
+        hot_routes=[*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)],
+        shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
+        lifespan=lifespan,
+    )
+    return Server(app, parts)
+
+
+def build_app(effective: settings.Settings, engines: Engines, *, clock: Clock | None = None) -> FastAPI:
+    """Build the ASGI application alone."""
+    return build_server(effective, engines, clock=clock).app
+
+
+def openapi_document() -> dict[str, Any]:
+    """Describe the HTTP interface of the default settings without starting anything."""
+    with tempfile.TemporaryDirectory() as directory:
+        server = build_server(settings.Settings(data_dir=Path(directory)), FakeEngines())
+        try:
+            return server.app.openapi()
+        finally:
+            server.close()
+
+
+def _watch_engines(parts: HttpParts, models: ModelRegistry, engines: Engines) -> None:
+    """Make readiness ask every engine that starts with the server."""
+
+    def probe(model: str) -> Any:
+        async def ask() -> None:
+            await (await engines.get(model)).stats()
+
+        return ask
+
+    for entry in models.entries:
+        if entry.backend == "local" and entry.load == "eager":
+            parts.readiness.register(f"engine:{entry.name}", probe(entry.name))
+
+
+def serve() -> None:
+    """Run the HTTP process that `trainyard up` starts; its hand-over stands on standard input."""
+    given = handover.read()
+    effective = settings.load(given.flags, Path(given.config_file) if given.config_file else None)
+    configure_logging(effective.log)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(given, effective))
+
+
+async def _serve(given: handover.Handover, effective: settings.Settings) -> None:
+    control = ControlClient(Path(given.control_socket))
+    engines = EnginePool(Path(given.socket_directory), control.ensure)
+    server = build_server(effective, engines)
+    try:
+        await process.run(
+            server.app, socket.socket(fileno=given.listen_fd), server.parts.drain, effective.server.drain_s
+        )
+    finally:
+        await engines.aclose()
+        server.close()
+
+
+if __name__ == "__main__":
+    serve()
