@@ -25,6 +25,7 @@ class FakeEngine(InlineEngine):
         script: Token ids that every stream says; it then ends with its first stop token, or with length.
         latency_s: Seconds before each call is begun.
         token_s: Seconds that one decode tick takes.
+        micro_step_s: Seconds that one training micro-step takes.
         max_positions: Longest prompt plus answer.
         stream_stall_s: A stream that is not read for this long is ended.
     """
@@ -37,12 +38,13 @@ class FakeEngine(InlineEngine):
         script: Sequence[int] | None = None,
         latency_s: float = 0.0,
         token_s: float = 0.0,
+        micro_step_s: float = 0.0,
         max_positions: int = 4096,
         stream_stall_s: float = streams.STREAM_STALL_S,
     ) -> None:
         self.latency_s = latency_s
         self.seen: list[calls.AnyCall] = []
-        self._settings = (name, vocab_size, script, token_s, max_positions)
+        self._settings = (name, vocab_size, script, token_s, micro_step_s, max_positions)
         self._failures: deque[errors.TrainyardError] = deque()
         self._tokens_to_live: int | None = None
         self._fake = self._new_core()
@@ -103,15 +105,22 @@ class FakeEngine(InlineEngine):
             raise self._failures.popleft()
 
     def _new_core(self) -> FakeCore:
-        name, vocab_size, script, token_s, max_positions = self._settings
-        return FakeCore(name, vocab_size=vocab_size, script=script, token_s=token_s, max_positions=max_positions)
+        name, vocab_size, script, token_s, micro_step_s, max_positions = self._settings
+        return FakeCore(
+            name,
+            vocab_size=vocab_size,
+            script=script,
+            token_s=token_s,
+            micro_step_s=micro_step_s,
+            max_positions=max_positions,
+        )
 
 
 class FakeEngines:
     """Implements `Engines` over given engines, for tests."""
 
-    def __init__(self, engines: Mapping[str, base.Engine]) -> None:
-        self._engines = dict(engines)
+    def __init__(self, engines: Mapping[str, base.Engine] | None = None) -> None:
+        self._engines = dict(engines or {})
 
     async def get(self, model: str) -> base.Engine:
         """Find the engine of a model; errors.Unavailable when none was given for it."""

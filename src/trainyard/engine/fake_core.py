@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -56,8 +56,9 @@ class _Run:
 class _Stream:
     request: types.GenerateRequest
     version: str
+    prompt: list[int]
+    limit: int
     position: int = 0
-    prompt: list[int] = field(default_factory=list)
 
 
 class FakePass:
@@ -89,7 +90,7 @@ class FakeCore:
         has one.
         token_s: Seconds that one decode tick takes.
         micro_step_s: Seconds that one training micro-step takes.
-        max_positions: Longest prompt plus answer.
+        max_positions: Longest prompt plus answer; an answer ends there with length.
 
     Attributes:
         holds_writes: No state is due while this is set, as for a large state within its 60 s.
@@ -197,6 +198,7 @@ class FakeCore:
         weight_sum = sum(sum(types.read_float32(datum.weights)) for datum in call.data)
         weighted = sum(sum(w > 0 for w in types.read_float32(datum.weights)) for datum in call.data)
         run.pending_tokens = weighted + (run.pending_tokens if call.accumulate else 0)
+        run.gradients_lost = run.gradients_lost and call.accumulate
         tokens = sum(datum.length for datum in call.data)
         self._trained_tokens += tokens
         _note_live(run)
@@ -272,9 +274,8 @@ class FakeCore:
     def admit(self, request: types.GenerateRequest) -> None:
         """Take a stream in."""
         prompt = types.read_int32(request.prompt)
-        if len(prompt) + request.sampling.max_tokens > self._max_positions:
-            asked = request.sampling.max_tokens
-            message = f"prompt ({len(prompt)}) and max_tokens ({asked}) are over {self._max_positions} tokens together"
+        if len(prompt) > self._max_positions:
+            message = f"the prompt has {len(prompt)} tokens; the context of this model holds {self._max_positions}"
             raise errors.InvalidRequest(message, code="context_length_exceeded", param="prompt")
         self._check_tokens(prompt, "prompt")
         version = "base"
@@ -284,7 +285,9 @@ class FakeCore:
             if not (Path(request.adapter_dir) / "adapter_config.json").exists():
                 raise errors.NotFound("there is no adapter in that directory", code="adapter_not_found")
             version = Path(request.adapter_dir).name
-        self._streams[request.stream_id] = _Stream(request, version, prompt=prompt)
+        self._streams[request.stream_id] = _Stream(
+            request, version, prompt, min(request.sampling.max_tokens, max(1, self._max_positions - len(prompt)))
+        )
 
     def cancel(self, stream_id: str) -> bool:
         """End a stream."""
@@ -308,7 +311,7 @@ class FakeCore:
         stream.position += 1
         if token in sampling.stop_token_ids:
             finish = "stop"
-        elif stream.position >= sampling.max_tokens or token < 0:
+        elif stream.position >= stream.limit or token < 0:
             finish = "length"
         logprob = -math.log(self._vocab_size) if sampling.logprobs >= 0 else math.nan
         top = tuple(((token + i) % self._vocab_size, logprob) for i in range(max(0, sampling.logprobs)))

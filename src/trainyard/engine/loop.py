@@ -71,7 +71,7 @@ class ComputeLoop:
         self._monotonic = monotonic
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._streams = Streams(core, stream_stall_s, monotonic)
-        self._writer = StateWriter(core, self._post)
+        self._writer = StateWriter(core, self._post, monotonic)
         self._waiting: dict[str, deque[_Job]] = {}
         self._passes: deque[_Training] = deque()
         self._open_runs: set[str] = set()
@@ -128,9 +128,7 @@ class ComputeLoop:
     def _run(self) -> None:
         try:
             while not self._is_over:
-                self._take_commands()
-                self._streams.tick()
-                self._turn()
+                self.round(self._idle_s())
         finally:
             if not self._is_over:
                 self._is_over = True
@@ -139,9 +137,15 @@ class ComputeLoop:
             self._writer.close()
             self._end()
 
-    def _take_commands(self) -> None:
+    def round(self, wait_s: float | None) -> None:
+        """Take commands, waiting at most so long for one (None = for ever), decode one tick, train one micro-step."""
+        self._take_commands(wait_s)
+        self._streams.tick()
+        self._turn()
+
+    def _take_commands(self, wait_s: float | None) -> None:
         try:
-            command = self._commands.get(timeout=self._idle_s())
+            command = self._commands.get(block=wait_s != 0, timeout=wait_s)
             while True:
                 command()
                 command = self._commands.get_nowait()

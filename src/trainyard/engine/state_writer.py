@@ -20,11 +20,19 @@ class StateWriter:
     Args:
         core: Makes and writes snapshots.
         post: Runs a function in the compute thread, later.
+        monotonic: Seconds of a clock that only goes forward.
     """
 
-    def __init__(self, core: cores.Core[Any], post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self,
+        core: cores.Core[Any],
+        post: Callable[[Callable[[], None]], None],
+        monotonic: Callable[[], float],
+    ) -> None:
         self._core = core
         self._post = post
+        self._monotonic = monotonic
+        self._polled_at = monotonic()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
         self._in_flight: dict[str, Future[int]] = {}
         self._waiting: set[str] = set()
@@ -48,7 +56,10 @@ class StateWriter:
         future.add_done_callback(lambda done: self._post(lambda: self._written(run_id, done)))
 
     def poll(self) -> None:
-        """Look again at the states that were not due."""
+        """Look again at the states that were not due or that the disk refused, every `POLL_S`."""
+        if not self._waiting or self._monotonic() - self._polled_at < POLL_S:
+            return
+        self._polled_at = self._monotonic()
         for run_id in list(self._waiting):
             self.changed(run_id)
 
@@ -75,16 +86,16 @@ class StateWriter:
         if self._in_flight.get(run_id) is not future:
             return
         del self._in_flight[run_id]
-        self._finish(run_id, future)
-        if run_id in self._waiting:
+        if self._finish(run_id, future) and run_id in self._waiting:
             self.changed(run_id)
 
-    def _finish(self, run_id: str, future: Future[int]) -> None:
+    def _finish(self, run_id: str, future: Future[int]) -> bool:
         error = future.exception()
         if error is None:
             self._core.mark_durable(run_id, future.result())
-            return
+            return True
         if not isinstance(error, OSError):
             raise error
         self._waiting.add(run_id)
         _log.error("state_not_written", run_id=run_id, error=str(error))
+        return False

@@ -57,7 +57,7 @@ class ControlServer:
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
                 await writer.drain()
-        writer.close()
+        await close(writer)
 
     async def _answer(self, line: bytes) -> ControlAnswer:
         try:
@@ -107,10 +107,17 @@ class ControlClient:
         except (ConnectionError, msgspec.DecodeError) as error:
             raise _away(error) from error
         finally:
-            writer.close()
+            await close(writer)
         if answer.error is not None:
             raise _rebuilt(answer.error)
         return answer
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection and wait until its descriptor is gone."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 def _away(error: Exception) -> errors.Unavailable:

@@ -18,7 +18,8 @@ def unix_socket(path: Path) -> Probe:
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 _, writer = await asyncio.open_unix_connection(path)
-            writer.close()
+                writer.close()
+                await writer.wait_closed()
             return True
         return False
 
@@ -38,6 +39,7 @@ def http(host: str, port: int, path: str) -> Probe:
                     status_line = await reader.readline()
                 finally:
                     writer.close()
+                    await writer.wait_closed()
             return status_line.split(b" ")[1:2] == [b"200"]
         return False
 

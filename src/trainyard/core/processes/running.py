@@ -62,10 +62,9 @@ async def stop(process: asyncio.subprocess.Process, grace_s: float) -> int:
 
 
 def kill(process: asyncio.subprocess.Process) -> None:
-    """Kill the process and what it started in its session."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    """Kill the process and what it started in its session, also when the process itself has ended by now."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def describe_exit(status: int) -> str:

@@ -110,7 +110,7 @@ class Supervisor:
         """Kill every child without asking."""
         for child in self._children.values():
             child.stopping.set()
-            if child.process is not None:
+            if child.process is not None and child.process.returncode is None:
                 running.kill(child.process)
 
     def status(self) -> list[ChildStatus]:
