@@ -1,6 +1,7 @@
 """What every test gets: a marker by its folder, databases, few threads, one log format."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +40,20 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An SQLite database at the newest revision."""
-    opened = Database(f"sqlite:///{tmp_path / 'trainyard.db'}")
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file at the newest revision, to be copied: that is ten times faster than to migrate."""
+    path = tmp_path_factory.mktemp("migrated") / "trainyard.db"
+    opened = Database(f"sqlite:///{path}")
     opened.migrate()
+    opened.close()
+    return path
+
+
+@pytest.fixture
+def database(tmp_path: Path, migrated_file: Path) -> Iterator[Database]:
+    """An SQLite database at the newest revision."""
+    opened = Database(f"sqlite:///{shutil.copy(migrated_file, tmp_path / 'trainyard.db')}")
     yield opened
     opened.close()
 

@@ -1,0 +1,137 @@
+"""One suite for every BlobStore."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trainyard.core import errors
+from trainyard.core.blobs import BlobStore, DirectoryBlobs, MemoryBlobs
+from trainyard.core.blobs.base import CHUNK_BYTES
+
+# SHA-256 of b"abc", FIPS 180-2, appendix B.1
+ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.fixture(params=["directory", "memory"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return DirectoryBlobs(tmp_path / "blobs") if request.param == "directory" else MemoryBlobs()
+
+
+async def _read(blobs: BlobStore, sha256: str) -> bytes:
+    pieces: list[bytes] = []
+    await _read_into(pieces, blobs, sha256)
+    return b"".join(pieces)
+
+
+async def _read_into(pieces: list[bytes], blobs: BlobStore, sha256: str) -> None:
+    async for piece in blobs.open(sha256):
+        pieces.append(piece)
+
+
+async def test_bytes_are_found_under_their_hash(blobs: BlobStore) -> None:
+    blob = await blobs.put_bytes(b"abc")
+    assert (blob.sha256, blob.size_bytes) == (ABC, 3)
+    assert await blobs.exists(ABC)
+    assert await _read(blobs, ABC) == b"abc"
+
+
+async def test_a_file_is_found_under_its_hash_and_stays(blobs: BlobStore, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    assert await blobs.put_file(path) == await blobs.put_bytes(b"abc")
+    assert path.read_bytes() == b"abc"
+    path.unlink()
+    assert await _read(blobs, ABC) == b"abc"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=2000))
+async def test_whatever_goes_in_comes_out(blobs: BlobStore, content: bytes) -> None:
+    blob = await blobs.put_bytes(content)
+    assert blob.sha256 == hashlib.sha256(content).hexdigest()
+    assert await _read(blobs, blob.sha256) == content
+
+
+async def test_a_large_blob_comes_in_pieces(blobs: BlobStore) -> None:
+    content = bytes(range(256)) * (CHUNK_BYTES // 128)  # two whole pieces
+    blob = await blobs.put_bytes(content + b"rest")
+    pieces = [piece async for piece in blobs.open(blob.sha256)]
+    assert [len(piece) for piece in pieces] == [CHUNK_BYTES, CHUNK_BYTES, 4]
+    assert b"".join(pieces) == content + b"rest"
+
+
+async def test_what_is_deleted_is_gone(blobs: BlobStore) -> None:
+    await blobs.put_bytes(b"abc")
+    assert await blobs.delete(ABC)
+    assert not await blobs.delete(ABC)
+    assert not await blobs.exists(ABC)
+    with pytest.raises(errors.NotFound) as caught:
+        await _read(blobs, ABC)
+    assert caught.value.code == "blob_not_found"
+
+
+@pytest.mark.parametrize("name", ["", "abc", "../" + "a" * 61, "A" * 64, "a" * 65, "a" * 63 + "/"])
+async def test_only_a_hash_is_an_address(blobs: BlobStore, name: str) -> None:
+    for attempt in (blobs.exists, blobs.delete):
+        with pytest.raises(errors.InvalidRequest):
+            await attempt(name)
+    with pytest.raises(errors.InvalidRequest):
+        await _read(blobs, name)
+
+
+async def test_damage_is_found_before_the_last_piece_is_given(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    content = b"x" * (CHUNK_BYTES + 10)
+    blob = await blobs.put_bytes(content)
+    (tmp_path / blob.sha256[:2] / blob.sha256[2:]).write_bytes(content[:-1] + b"y")
+    given: list[bytes] = []
+    with pytest.raises(errors.TrainyardError) as caught:
+        await _read_into(given, blobs, blob.sha256)
+    assert caught.value.code == "blob_corrupt"
+    assert sum(map(len, given)) == CHUNK_BYTES
+
+
+async def test_a_file_of_the_same_file_system_is_linked_and_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    await DirectoryBlobs(tmp_path / "blobs").put_file(path)
+    assert _links(path) == 2
+    assert path.samefile(tmp_path / "blobs" / ABC[:2] / ABC[2:])
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A file with the content abc on another file system than tmp_path."""
+    shared_memory = Path("/dev/shm")  # noqa: S108 - another file system on every Linux
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    path = shared_memory / f"trainyard-{tmp_path.name}"
+    path.write_bytes(b"abc")
+    yield path
+    path.unlink()
+
+
+async def test_a_file_of_another_file_system_is_copied(tmp_path: Path, elsewhere: Path) -> None:
+    assert (await DirectoryBlobs(tmp_path).put_file(elsewhere)).sha256 == ABC
+    assert _links(elsewhere) == 1
+
+
+def _links(path: Path) -> int:
+    return path.stat().st_nlink
+
+
+def _files(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+
+async def test_a_put_leaves_nothing_but_the_blob_even_when_it_fails(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    for _ in range(2):
+        await blobs.put_bytes(b"abc")
+    with pytest.raises(FileNotFoundError):
+        await blobs.put_file(tmp_path / "absent")
+    assert _files(tmp_path) == [f"{ABC[:2]}/{ABC[2:]}"]

@@ -1,0 +1,143 @@
+"""A small application with a route of every kind, and keys for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.testclient import TestClient
+
+from trainyard.core import errors
+from trainyard.core.clock import FakeClock
+from trainyard.core.db import Database
+from trainyard.core.http import auth, hot
+from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.keys import APIKeyManager
+from trainyard.core.principal import Principal
+from trainyard.core.settings import Settings
+
+Trainer = Annotated[Principal, Depends(auth.principal("train"))]
+
+ERRORS: dict[str, Exception] = {
+    "model": errors.UnknownModel("no such model", param="model"),
+    "missing": errors.NotFound("no such run"),
+    "foreign": errors.Forbidden("not yours"),
+    "conflict": errors.Conflict("nothing to apply", code="no_gradients", data={"step": 3}),
+    "limit": errors.LimitReached("five runs", retry_after_s=0.2),
+    "away": errors.Unavailable("restarting", code="engine_restarting", retry_after_s=2.5),
+    "slow": TimeoutError(),
+    "bug": KeyError("sk-" + "a" * 43),
+    "http": HTTPException(418, "teapot"),
+    "http500": HTTPException(500, "inside"),
+    "group": ExceptionGroup("tasks", [errors.NotFound("in a task")]),
+    "groups": ExceptionGroup("tasks", [errors.NotFound("one"), errors.NotFound("two")]),
+    "detail": errors.InvalidRequest("bad", param="x", data={"errors": [{"loc": ["body", "x"], "msg": "bad"}]}),
+}
+
+
+class RunBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    rank: int = Field(ge=1, le=8)
+    note: str | None = None
+    parts: list[dict[str, int]] = []
+
+
+class ChatBody(msgspec.Struct, forbid_unknown_fields=True):
+    prompt: str
+    n: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
+    stops: list[Annotated[str, msgspec.Meta(max_length=3)]] = []
+
+
+class ChatAnswer(msgspec.Struct):
+    output: str
+
+
+def _signal() -> APIRouter:
+    routes = APIRouter(prefix="/runs", tags=["training"])
+
+    @routes.post("")
+    async def create(body: RunBody, who: Trainer) -> dict[str, Any]:
+        return {"rank": body.rank, "user": who.user}
+
+    @routes.get("/{run_id}/fail/{kind}")
+    async def fail(run_id: str, kind: str, who: Trainer) -> None:
+        raise ERRORS[kind]
+
+    @routes.get("/{run_id}/stream")
+    async def stream(run_id: str, who: Trainer) -> StreamingResponse:
+        async def pieces() -> AsyncIterator[str]:
+            yield "one"
+            raise RuntimeError("broken in the middle")
+
+        return StreamingResponse(pieces())
+
+    @routes.post("/{run_id}/raw")
+    async def raw(run_id: str, request: Request, who: Trainer) -> dict[str, int]:
+        return {"bytes": len(await request.body())}
+
+    return routes
+
+
+def _native() -> APIRouter:
+    routes = APIRouter(prefix="/v1/things")
+
+    @routes.get("/fail/{kind}")
+    async def fail(kind: str, who: Annotated[Principal, Depends(auth.principal("generate"))]) -> None:
+        raise ERRORS[kind]
+
+    return routes
+
+
+async def chat(request: Request, body: ChatBody, who: Principal) -> ChatAnswer | Response:
+    if body.prompt in ERRORS:
+        raise ERRORS[body.prompt]
+    if body.prompt == "plain":
+        return Response("plain", media_type="text/plain")
+    await asyncio.sleep(0)
+    return ChatAnswer(output=body.prompt * body.n)
+
+
+@pytest.fixture
+def parts(database: Database, clock: FakeClock) -> HttpParts:
+    return HttpParts(database, APIKeyManager(database, b"p" * 32, clock), clock=clock)
+
+
+@pytest.fixture
+def app(parts: HttpParts) -> FastAPI:
+    completions = hot.hot_route(
+        "/v1/chat/completions",
+        chat,
+        request_type=ChatBody,
+        response_type=ChatAnswer,
+        scope="generate",
+        dialect="openai",
+        summary="Chat",
+    )
+    return build_http(
+        Settings(server={"max_body_bytes": 2048}),  # type: ignore[arg-type]
+        parts,
+        routers=[(_signal(), "signal"), (_native(), "native")],
+        hot_routes=[completions],
+        shown_config=lambda: {"models": 1},
+    )
+
+
+@pytest.fixture
+def stranger(app: FastAPI) -> Iterator[TestClient]:
+    """A client without a key."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def client(app: FastAPI, parts: HttpParts) -> Iterator[TestClient]:
+    """A client whose key has every scope."""
+    headers = {"Authorization": f"Bearer {parts.keys.generate_key('ada')}"}
+    with TestClient(app, raise_server_exceptions=False, headers=headers) as client:
+        yield client

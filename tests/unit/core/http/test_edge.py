@@ -1,0 +1,128 @@
+"""Every way in which a request can go wrong, in the dialect of its path."""
+
+import math
+
+import pytest
+from starlette.testclient import TestClient
+
+from trainyard.core.http import edge
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "message"),
+    [
+        ("model", 400, "model_not_found", "no such model"),
+        ("missing", 404, "not_found", "no such run"),
+        ("foreign", 403, "forbidden", "not yours"),
+        ("conflict", 409, "no_gradients", "nothing to apply"),
+        ("limit", 429, "rate_limit_exceeded", "five runs"),
+        ("away", 503, "engine_restarting", "restarting"),
+        ("slow", 504, "deadline_exceeded", "did not finish"),
+        ("bug", 500, "internal_error", "Something inside the server went wrong"),
+        ("http", 418, "validation_error", "teapot"),
+        ("http500", 500, "internal_error", "Something inside the server went wrong"),
+        ("group", 404, "not_found", "in a task"),
+        ("groups", 500, "internal_error", "Something inside the server went wrong"),
+    ],
+)
+def test_what_a_signal_route_raises_is_answered_in_its_shape(
+    client: TestClient, kind: str, status: int, code: str, message: str
+) -> None:
+    answer = client.get(f"/runs/run_1/fail/{kind}")
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (status, code)
+    assert message in body["error"]
+    assert body["detail"] == body["error"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("model", 404), ("missing", 404), ("bug", 500), ("away", 503)])
+def test_a_native_route_answers_in_the_native_shape(client: TestClient, kind: str, status: int) -> None:
+    answer = client.get(f"/v1/things/fail/{kind}")
+    body = answer.json()
+    assert answer.status_code == status
+    assert body["code"] == body["error"]["code"]
+    assert body["message"] == body["error"]["message"]
+    assert body["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("kind", "status"), [("model", 404), ("detail", 400), ("bug", 500), ("limit", 429)])
+def test_an_openai_route_answers_in_the_openai_shape(client: TestClient, kind: str, status: int) -> None:
+    answer = client.post("/v1/chat/completions", json={"prompt": kind})
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_the_time_to_wait_is_a_header_in_whole_seconds(client: TestClient) -> None:
+    assert client.get("/runs/1/fail/away").headers["retry-after"] == "3"
+    assert client.get("/runs/1/fail/limit").headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("content", "field", "message"),
+    [
+        ('{"rank": 9}', "rank", "rank: Input should be less than or equal to 8"),
+        ('{"rank": "x"}', "rank", "rank: Input should be a valid integer"),
+        ("{}", "rank", "rank: Field required"),
+        ('{"rank": 1, "alpha": 2}', "alpha", "alpha: Extra inputs are not permitted"),
+        ('{"rank": 1, "parts": [{}, {"a": "x"}]}', "a", "parts[1].a: Input should be a valid integer"),
+        ('{"rank": NaN}', "rank", "rank: "),
+    ],
+)
+def test_a_body_that_does_not_fit_names_the_field_and_keeps_the_list(
+    client: TestClient, content: str, field: str, message: str
+) -> None:
+    answer = client.post("/runs", content=content)
+    body = answer.json()
+    assert answer.status_code == 422
+    assert body["error"].startswith(message)
+    assert body["detail"][0]["loc"][-1] == field
+    assert set(body["detail"][0]) >= {"type", "loc", "msg"}
+
+
+@pytest.mark.parametrize("content", ["{", "", "[1", '{"rank": 1}}', "\x00"])
+def test_a_body_that_is_no_json_is_422(client: TestClient, content: str) -> None:
+    answer = client.post("/runs", content=content)
+    assert answer.status_code == 422
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/runs/1/nowhere", "/v1/chat/nowhere"])
+def test_an_unknown_path_is_404_and_names_the_documentation(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert "/docs" in answer.text
+    assert "unknown_path" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/runs", "/v1/chat/completions"])
+def test_a_wrong_method_is_405_and_names_the_right_one(client: TestClient, path: str) -> None:
+    answer = client.delete(path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert "it takes POST" in answer.text
+
+
+def test_a_stream_that_breaks_is_cut_and_not_ended(client: TestClient) -> None:
+    raising = TestClient(client.app, headers=dict(client.headers))
+    with pytest.raises(RuntimeError, match="broken in the middle"):
+        raising.get("/runs/1/stream")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(3, True), ("short", True), (None, True), ("x" * 101, False), ([1], False), ({"a": 1}, False), (True, True)],
+)
+def test_only_short_plain_input_is_repeated(value: object, shown: bool) -> None:
+    error = edge.of_validation([{"type": "t", "loc": ("body", "x"), "msg": "m", "input": value}])
+    faults = error.data["errors"]
+    assert isinstance(faults, list)
+    assert ("input" in faults[0]) is shown
+
+
+def test_numbers_that_json_does_not_know_are_repeated_as_text() -> None:
+    for value in (math.nan, math.inf, -math.inf):
+        error = edge.of_validation([{"type": "t", "loc": ("body", "x"), "msg": "m", "input": value}])
+        faults = error.data["errors"]
+        assert isinstance(faults, list)
+        assert faults[0]["input"] == str(value)
