@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
 from trainyard.testing.plugin import LiveServer
 
 MODEL = "trainyard/pocket"
-TURNS = [{"role": "system", "content": "Answer in one sentence."}, {"role": "user", "content": "What is 2 plus 3?"}]
+TURNS: list[ChatCompletionMessageParam] = [
+    {"role": "system", "content": "Answer in one sentence."},
+    {"role": "user", "content": "What is 2 plus 3?"},
+]
 
 
 @pytest.fixture
@@ -94,9 +98,9 @@ def test_models_are_listed_and_shown(client: openai.OpenAI) -> None:
 
 @pytest.mark.parametrize("key", ["sk-" + "x" * 43, "nonsense"])
 def test_a_wrong_key_is_an_authentication_error(live_server: LiveServer, key: str) -> None:
-    with openai.OpenAI(base_url=f"{live_server.url}/v1", api_key=key, max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError) as caught:
-            client.chat.completions.create(model=MODEL, messages=TURNS)
+    client = openai.OpenAI(base_url=f"{live_server.url}/v1", api_key=key, max_retries=0)
+    with client, pytest.raises(openai.AuthenticationError) as caught:
+        client.chat.completions.create(model=MODEL, messages=TURNS)
     assert caught.value.code == "invalid_api_key"
 
 
@@ -110,7 +114,7 @@ def test_an_unknown_model_is_not_found_and_the_names_are_given(client: openai.Op
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_over_long_prompt_is_a_bad_request_with_the_counts(client: openai.OpenAI, stream: bool) -> None:
-    turns = [{"role": "user", "content": "word " * 20_000}]
+    turns: list[ChatCompletionMessageParam] = [{"role": "user", "content": "word " * 20_000}]
     with pytest.raises(openai.BadRequestError, match=r"context is \d+ tokens; the prompt has \d+") as caught:
         client.chat.completions.create(model=MODEL, messages=turns, stream=stream)
     assert caught.value.code == "context_length_exceeded"
