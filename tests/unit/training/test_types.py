@@ -184,7 +184,11 @@ def test_a_reinforcement_learning_field_is_refused_with_the_losses_there_are(fie
 
 
 def test_null_is_no_wish() -> None:
-    body = {"batch_data": [{"text": "ab", "messages": None, "chosen": None}], "rewards": None, "loss_kwargs": {}}
+    body: dict[str, object] = {
+        "batch_data": [{"text": "ab", "messages": None, "chosen": None}],
+        "rewards": None,
+        "loss_kwargs": {},
+    }
     read = types.ForwardBackwardRequest.model_validate(body)
     assert read.batch_data[0].text == "ab"
     assert types.SaveStateRequest.model_validate({"hub_model_id": None}).push_to_hub is False

@@ -41,10 +41,12 @@ class Primitives:
         data = await batches.encode(request.batch_data, tokenizer, configuring.config_of(record).max_seq_length)
         async with self._sessions.training(run_id):
             record = await self._sessions.trainable(run_id)
+            if request.accumulate:
+                await self._sessions.watch_pending(record)
             result = await self._sessions.call(
                 record, lambda engine: engine.forward_backward(run_id, data, accumulate=request.accumulate)
             )
-            held = self._sessions.pending_of(run_id) if request.accumulate else Pending()
+            held = self._sessions.pending[run_id] if request.accumulate else Pending()
             self._sessions.pending[run_id] = _added(held, result)
         request_id = request.request_id or ids.new_id("req", self._parts.clock)
         return _response(result, request_id)
@@ -63,7 +65,7 @@ class Primitives:
             result = await self._sessions.call(
                 record, lambda engine: engine.optim_step(run_id, learning_rate=request.learning_rate)
             )
-            metrics = _measured(self._sessions.pending_of(run_id), result)
+            metrics = _measured(self._sessions.pending.get(run_id, Pending()), result)
             self._sessions.pending[run_id] = Pending()
             entry = metrics.model_dump(include={"loss", "grad_norm", "learning_rate", "tokens", "tokens_per_s"})
             await self._parts.stored(

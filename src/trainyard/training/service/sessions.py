@@ -114,9 +114,11 @@ class Sessions:
         engine = await self._parts.engines.get(record.base_model)
         return await engine.open_run(configuring.spec(record, self._parts.run_dir(record.run_id)))
 
-    def pending_of(self, run_id: str) -> Pending:
-        """Give what is known of the gradients that are held; nothing is, when the server is younger than they."""
-        return self.pending.setdefault(run_id, Pending(is_known=False))
+    async def watch_pending(self, record: RunRecord) -> None:
+        """See to it that `pending` has the run: what the engine holds is unknown when the server is younger than it."""
+        if record.run_id not in self.pending:
+            state = await self.state(record)
+            self.pending.setdefault(record.run_id, Pending(is_known=state.pending_tokens == 0))
 
     async def _open(self, run_id: str, engine: Engine) -> None:
         async with self._opening.setdefault(run_id, asyncio.Lock()):
