@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-import trainyard
 from trainyard.core import errors, hub_cache
 from trainyard.core.settings import Settings
 from trainyard.core.settings_sources import nearest
@@ -63,7 +62,7 @@ def _embedded() -> _CatalogFile:
     pocket = ModelEntry(
         name="trainyard/pocket",
         aliases=("pocket",),
-        path=Path(trainyard.__file__).parent / "engine" / "pocket",
+        path=Path(__file__).parents[1] / "engine" / "pocket",
         load="eager",
         family="pocket",
     )

@@ -1,6 +1,7 @@
 """Putting the HTTP edge together around the routes of the capabilities."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-import trainyard
 from trainyard.core import errors
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
@@ -25,6 +25,7 @@ from trainyard.core.http.routing import DialectMap
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.settings import Settings
 from trainyard.core.telemetry import Metrics
+from trainyard.core.version import VERSION
 
 _DESCRIPTION = "Train LoRA adapters and serve them. Send a key: `Authorization: Bearer sk-…` or `X-API-Key: sk-…`."
 
@@ -61,14 +62,14 @@ def build_http(
         routers: FastAPI routers with their own `prefix`, each with the dialect of its errors.
         hot_routes: Routes made by `hot.hot_route`.
         shown_config: Further entries for `config` of `/health`.
-        lifespan: What begins and ends with the server.
+        lifespan: What begins and ends with the server; times of last use of keys are written after it.
     """
     dialect_map = DialectMap()
     app = FastAPI(
         title="trainyard",
-        version=trainyard.__version__,
+        version=VERSION,
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_flushing(parts, lifespan),
         middleware=_stack(settings, parts, dialect_map),
         exception_handlers={HTTPException: edge.on_framework_error, RequestValidationError: edge.on_framework_error},
         redirect_slashes=False,
@@ -87,6 +88,16 @@ def build_http(
         dialect_map.add([route.path], route.dialect)
     _document(app, hot_routes)
     return app
+
+
+def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[Any]:
+        async with inner(app) if inner else nullcontext() as state:
+            yield state
+        await parts.database.call(parts.keys.flush)
+
+    return lifespan
 
 
 def _stack(settings: Settings, parts: HttpParts, dialect_map: DialectMap) -> list[Middleware]:

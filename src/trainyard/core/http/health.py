@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-import trainyard
 from trainyard.core import errors
 from trainyard.core.http.drain import Drain
 from trainyard.core.telemetry import Metrics
+from trainyard.core.version import VERSION
 
 Probe = Callable[[], Awaitable[object]]
 
@@ -64,7 +64,7 @@ def router(
 
     @routes.get("/", summary="Name and version")
     async def root() -> dict[str, str]:
-        return {"name": SERVICE, "version": trainyard.__version__, "status": "running"}
+        return {"name": SERVICE, "version": VERSION, "status": "running"}
 
     @routes.get("/healthz", summary="Whether the process answers")
     async def healthz() -> dict[str, str]:
@@ -73,7 +73,7 @@ def router(
     @routes.get("/health", summary="What this server is")
     async def health() -> dict[str, object]:
         config = dict(shown_config())
-        return {"status": "healthy", "service": SERVICE, "version": trainyard.__version__, "config": config}
+        return {"status": "healthy", "service": SERVICE, "version": VERSION, "config": config}
 
     @routes.get("/readyz", summary="Whether every dependency works; 503 as soon as one does not")
     async def readyz(_request: Request) -> JSONResponse:

@@ -2,11 +2,13 @@ import asyncio
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
+from trainyard.core.db import Database
 from trainyard.core.http import auth
 from trainyard.core.http.application import HttpParts
 from trainyard.core.http.routing import PUBLIC_PATHS
@@ -112,3 +114,13 @@ def test_a_request_that_passed_no_middleware_is_checked_too(app: FastAPI, parts:
 def test_a_dependency_of_an_unknown_scope_is_a_mistake_of_the_programmer() -> None:
     with pytest.raises(ValueError, match="unknown scope 'trian'; valid: train"):
         auth.principal("trian")
+
+
+def test_the_last_use_of_a_key_is_written_when_the_server_ends(
+    app: FastAPI, parts: HttpParts, database: Database, clock: FakeClock
+) -> None:
+    key = parts.keys.generate_key("ada")
+    with TestClient(app, headers={"X-API-Key": key}) as client:
+        client.post("/runs", json={"rank": 1})
+    with database.read() as connection:
+        assert connection.execute(text("SELECT last_used_at FROM core_keys")).scalar() == clock.now()

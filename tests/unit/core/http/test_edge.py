@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
+from starlette.types import Message, Scope
 
 from trainyard.core.http import edge
+from trainyard.core.http.application import HttpParts
 
 
 @pytest.mark.parametrize(
@@ -126,3 +129,19 @@ def test_numbers_that_json_does_not_know_are_repeated_as_text() -> None:
         faults = error.data["errors"]
         assert isinstance(faults, list)
         assert faults[0]["input"] == str(value)
+
+
+async def test_a_client_that_leaves_while_it_sends_is_nobodys_fault(app: FastAPI, parts: HttpParts) -> None:
+    sent: list[Message] = []
+    key = parts.keys.generate_key("ada").encode()
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "method": "POST", "path": "/runs/1/raw", "query_string": b"", "root_path": ""}
+    await app({**scope, "headers": [(b"x-api-key", key)]}, receive, send)
+    assert sent == []
+    assert b'status="499"' in parts.metrics.render()[0]
