@@ -1,5 +1,6 @@
 """Text out of a token stream: whole characters only, and stop strings found across token borders."""
 
+import itertools
 from collections.abc import Sequence
 
 from trainyard.engine.tokenizer import Tokenizer
@@ -22,8 +23,8 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, context: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._context = list(context[-_CONTEXT_TOKENS:])
-        self._known = tokenizer.decode(self._context)
+        self._context = [_whole_end(tokenizer, context)]  # chunks of whole characters: cutting one would break it
+        self._known = tokenizer.decode(self._context[0])
         self._pending: list[int] = []
         self._sent = 0  # characters of the pending ids that are out already
 
@@ -45,7 +46,7 @@ class Detokenizer:
         return self._settle(self._pending_text(), 0)
 
     def _pending_text(self) -> str:
-        whole = self._tokenizer.decode(self._context + self._pending)
+        whole = self._tokenizer.decode([*itertools.chain(*self._context), *self._pending])
         if whole.startswith(self._known):
             return whole[len(self._known) :]
         return self._tokenizer.decode(self._pending)
@@ -54,9 +55,17 @@ class Detokenizer:
         new, self._sent = text[self._sent :], 0
         done = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(done) :]
-        self._context = done if text.strip() else (self._context + done)[-_CONTEXT_TOKENS:]
-        self._known = self._tokenizer.decode(self._context)
+        self._context = [done] if text.strip(" ") else [*self._context, done][-_CONTEXT_TOKENS:]
+        self._known = self._tokenizer.decode(list(itertools.chain(*self._context)))
         return new
+
+
+def _whole_end(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    """Take the last few ids that are whole characters by themselves."""
+    for start in range(max(0, len(ids) - _CONTEXT_TOKENS), len(ids)):
+        if _BROKEN not in tokenizer.decode(ids[start:]):
+            return list(ids[start:])
+    return []
 
 
 class StopFinder:

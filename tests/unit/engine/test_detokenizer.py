@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.engine import model_directories
@@ -38,6 +38,7 @@ words = st.text(st.characters(codec="utf-8", exclude_characters="\ufffd"), max_s
 
 @settings(max_examples=150, deadline=None)
 @given(text=words)
+@example(text="𐀀 \xa00")  # a context cut inside the first character would break the last
 def test_pieces_join_to_the_decoded_text_and_are_never_broken(tokenizer: Tokenizer, text: str) -> None:
     for ids in (tokenizer.encode(text, add_special_tokens=False), bytes_as_tokens(tokenizer, text)):
         pieces = stream(Detokenizer(tokenizer), ids)
@@ -63,6 +64,14 @@ def test_a_long_run_of_broken_bytes_is_not_held_back_for_ever(tokenizer: Tokeniz
     pieces = stream(Detokenizer(tokenizer), [by_byte[b"\xff"]] * 100)
     assert "".join(pieces) == "\ufffd" * 100
     assert len(pieces[-1]) <= 40
+
+
+@settings(max_examples=100, deadline=None)
+@given(prompt=words, text=words)
+def test_text_goes_on_where_the_prompt_ends(tokenizer: Tokenizer, prompt: str, text: str) -> None:
+    ids = bytes_as_tokens(tokenizer, "x" + prompt)
+    following = bytes_as_tokens(tokenizer, text)
+    assert "".join(stream(Detokenizer(tokenizer, ids), following)) == text
 
 
 def test_a_leading_space_counts_only_after_a_prompt(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.integration.serving import malformed
+from tests.unit.serving.byte_model import END_OF_TURN, VOCABULARY
 from tests.unit.serving.yard import ANSWER, CONTEXT, MODEL, RUN, Yard, events
 from trainyard.core import errors
 from trainyard.core.clock import SystemClock
@@ -52,7 +53,7 @@ async def test_generate_takes_the_default_model_and_every_parameter(yard: Yard, 
     assert (await client.post("/v1/generate", json=body)).json()["output"] == "Grüße"
     sampling = asked(yard)[0].sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (7, 0, 0.5, 3)
-    assert (sampling.seed, sampling.stop_token_ids) == (5, (258,))
+    assert (sampling.seed, sampling.stop_token_ids) == (5, (END_OF_TURN,))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ async def test_logprobs_of_a_chat_name_tokens_with_their_bytes(client: httpx.Asy
     tokens = body["choices"][0]["logprobs"]["content"]
     assert bytes(byte for token in tokens for byte in token["bytes"]).decode() == ANSWER
     assert tokens[0]["token"] == "G"
-    assert math.isclose(tokens[0]["logprob"], -math.log(260), rel_tol=1e-6)
+    assert math.isclose(tokens[0]["logprob"], -math.log(VOCABULARY), rel_tol=1e-6)
     assert len(tokens[0]["top_logprobs"]) == 2
 
 

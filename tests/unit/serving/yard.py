@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from tests.unit.training.yard import write_model
+from tests.unit.serving import byte_model
+from tests.unit.serving.byte_model import VOCABULARY
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, FakeClock
 from trainyard.core.db import Database
@@ -25,7 +26,6 @@ from trainyard.serving.routes import native, openai
 from trainyard.serving.service import ServingService
 
 MODEL = "yard/bytes"
-VOCABULARY = 260
 CONTEXT = 64
 ANSWER = "Grüße, yard!"  # 14 bytes, so 14 tokens
 MODELS_YAML = f"""\
@@ -71,9 +71,8 @@ class Yard:
         self.clock = clock
         self.database = database
         self.settings = Settings(data_dir=directory / "data")
-        for name in ("bytes", "plain"):
-            write_model(directory / name)
-        _take_template_away(directory / "plain")
+        byte_model.write(directory / "bytes")
+        byte_model.write(directory / "plain", template=None)
         (directory / "models.yaml").write_text(MODELS_YAML)
         self.models = ModelRegistry(directory / "models.yaml")
         self.tokenizer = Tokenizer.from_directory(directory / "bytes")
@@ -125,13 +124,6 @@ class Yard:
     async def __aexit__(self, *_: object) -> None:
         await self._clients.aclose()
         await self.engine.aclose()
-
-
-def _take_template_away(directory: Path) -> None:
-    path = directory / "tokenizer_config.json"
-    config = json.loads(path.read_text())
-    del config["chat_template"]
-    path.write_text(json.dumps(config))
 
 
 async def events(answer: httpx.Response) -> AsyncIterator[Any]:
