@@ -83,8 +83,8 @@ def build_http(
     for router, dialect in ((shown, "native"), *routers):
         app.include_router(router)
         dialect_map.add([route.path for route in router.routes if isinstance(route, APIRoute)], dialect)
+    app.router.routes[:0] = hot_routes  # found first
     for route in hot_routes:
-        app.router.routes.append(route)
         dialect_map.add([route.path], route.dialect)
     _document(app, hot_routes)
     return app

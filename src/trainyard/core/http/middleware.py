@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.core.http.routing import template_of
+from trainyard.core.http.routing import PUBLIC_PATHS, template_of
 from trainyard.core.telemetry import Metrics
 
 _log = structlog.get_logger("access")
@@ -148,7 +148,8 @@ class AccessLog:
         route = template_of(scope)
         self._metrics.requests.of(method, route, str(status)).inc()
         self._metrics.request_s.of(method, route).observe(took_s)
-        _log.info(
+        is_probe = scope["path"] in PUBLIC_PATHS and status < 400  # every few seconds, and of no interest
+        (_log.debug if is_probe else _log.info)(
             "request",
             method=method,
             path=scope["path"][:200],
