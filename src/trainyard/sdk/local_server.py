@@ -20,6 +20,7 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
 """Longer than the server's own deadline for draining, 30 s."""
 POLL_S = 0.1
+PROBE_TIMEOUT_S = 5.0
 LOG_LINES = 5
 
 
@@ -40,6 +41,7 @@ class LocalServer:
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
         """Prepare; entering starts it.
 
@@ -48,6 +50,7 @@ class LocalServer:
             arguments: More arguments for `trainyard up`.
             environment: More variables for it.
             start_timeout_s: Until its readiness, the engine's start included.
+            stop_timeout_s: Until it is ended by force.
         """
         self.data_dir = data_dir.absolute()
         self.log = self.data_dir / "up.log"
@@ -55,7 +58,8 @@ class LocalServer:
         self.key = ""
         self._arguments = arguments
         self._environment = {**os.environ, **(environment or {})}
-        self._timeout_s = start_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,12 +97,12 @@ class LocalServer:
             raise
 
     def stop(self) -> None:
-        """Have it drain and end, by force after `STOP_TIMEOUT_S`."""
+        """Have it drain and end, by force when it takes too long; a second call changes nothing."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(STOP_TIMEOUT_S)
+            self._process.wait(self._stop_timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -112,23 +116,15 @@ class LocalServer:
 
     def _wait(self) -> None:
         assert self._process is not None
-        deadline = time.monotonic() + self._timeout_s
+        deadline = time.monotonic() + self._start_timeout_s
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise errors.StartupError(f"the server ended with status {self._process.returncode}: {self._words()}")
-            if self._is_ready():
+            self.url = self._find_url()
+            if self.url and answers(self.url):
                 return
             time.sleep(POLL_S)
-        raise errors.StartupError(f"the server was not ready after {self._timeout_s:.0f} s: {self._words()}")
-
-    def _is_ready(self) -> bool:
-        self.url = self._find_url()
-        if not self.url:
-            return False
-        try:
-            return httpx.get(f"{self.url}/readyz", timeout=5).status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
+        raise errors.StartupError(f"the server was not ready after {self._start_timeout_s:.0f} s: {self._words()}")
 
     def _find_url(self) -> str:
         """Read the address that the child wrote; empty while it has not, or while another server's stands there."""
@@ -148,3 +144,11 @@ class LocalServer:
     def _words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return " | ".join(lines[-LOG_LINES:]) or "it printed nothing"
+
+
+def answers(url: str) -> bool:
+    """Ask a server whether it is ready; nobody there is a no."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=PROBE_TIMEOUT_S).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False

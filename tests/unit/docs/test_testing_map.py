@@ -1,0 +1,86 @@
+"""`docs/testing.md` says where everything of seed 1's guide is; these tests hold it to that."""
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "testing.md"
+
+FILES = """\
+conftest.py test_auth.py test_models.py test_registry.py test_schemas.py test_api.py test_client.py
+test_integration.py"""
+FIXTURES = """\
+temp_api_keys_file temp_registry_file temp_models_config api_key_manager run_registry model_registry
+mock_modal_create_run mock_modal_forward_backward mock_modal_optim_step mock_modal_sample mock_modal_save_state
+test_user_id test_api_key sample_batch sample_messages_batch sample_prompts sample_run_config test_client"""
+TESTS = """\
+test_generate_key_format test_validate_correct_key test_load_models_from_config test_create_run_basic
+test_run_config_defaults test_root_endpoint test_create_run_success test_list_models test_complete_training_flow"""
+SCENARIOS = [
+    "Complete training loop", "Gradient accumulation across multiple batches", "Multi-step training with metrics",
+    "Both adapter and merged model saving", "Multiple runs per user with isolation", "Chat template format",
+    "Custom LoRA configurations", "Various sampling parameters", "Run not found (404)", "Unauthorized access (403)",
+    "Invalid API key (401)", "Unsupported model (400)", "Missing gradients", "Invalid batch data", "Malformed requests",
+]  # fmt: skip
+COMMANDS = [
+    "pip install -r requirements.txt", "pytest tests/", "pytest tests/test_auth.py -v", "pytest tests/test_api.py -v",
+    "pytest tests/test_integration.py -v", "--cov=api --cov=client", "--cov-report=html", "-n auto",
+    "TestAPIKeyGeneration::test_generate_key_format", ".github/workflows/test.yml",
+]  # fmt: skip
+OF_THE_GUIDE = [*FILES.split(), *FIXTURES.split(), *TESTS.split(), *SCENARIOS, *COMMANDS]
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: str
+    theirs: str
+    ours: str
+
+    @property
+    def targets(self) -> list[str]:
+        """What the row points at: paths, `path::name`, `make target`; commands and options in it are left out."""
+        quoted = re.findall(r"`([^`]+)`", self.ours)
+        return [text for text in quoted if text.startswith("make ") or re.match(r"[\w./]+(::\w+)?$", text)]
+
+
+def rows() -> list[Row]:
+    table = PAGE.read_text(encoding="utf-8").partition("| kind |")[2]
+    cells = [line.strip("|").split(" | ") for line in table.splitlines()[2:] if line.startswith("|")]
+    return [Row(*(cell.strip() for cell in row)) for row in cells]
+
+
+def is_there(target: str) -> bool:
+    if target.startswith("make "):
+        rules = re.findall(r"^([\w -]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        return target.removeprefix("make ") in " ".join(rules).split()
+    name, _, member = target.partition("::")
+    path = ROOT / name
+    return path.exists() and (not member or member in _definitions(path))
+
+
+def _definitions(path: Path) -> set[str]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row.kind} {row.theirs}")
+def test_every_place_that_the_page_names_exists(row: Row) -> None:
+    assert row.targets
+    assert [target for target in row.targets if not is_there(target)] == []
+
+
+@pytest.mark.parametrize("name", OF_THE_GUIDE)
+def test_everything_that_the_guide_names_has_a_row(name: str) -> None:
+    assert any(name in row.theirs for row in rows())
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["make nothing", "tests/no_such_file.py", "tests/conftest.py::no_such_fixture", "tests/conftest.py::_HERE"],
+)
+def test_a_missing_target_is_noticed(target: str) -> None:
+    assert not is_there(target)
