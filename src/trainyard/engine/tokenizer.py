@@ -221,22 +221,39 @@ class Tokenizer:
         for index, message in enumerate(messages):
             if message.get("role") != "assistant":
                 continue
-            before = self._render_marked(messages[:index], marks, True) if index else ""
-            if not full.startswith(before) or len(before) < done:
+            start, end = self._turn(messages, index, full, marks)
+            if start < done:
                 raise _unclear(index)
-            end = self._turn_end(full, len(before), self._render_marked(messages[: index + 1], marks, False), index)
-            marked += full[done : len(before)] + marks.start + full[len(before) : end] + marks.end
+            marked += full[done:start] + marks.start + full[start:end] + marks.end
             done = end
         return marked + full[done:]
 
-    def _turn_end(self, full: str, start: int, until_turn: str, index: int) -> int:
-        special = self._first_special.search(full, start)
-        if special and self.token_id(special.group(0)) in self.eos_ids:
-            return special.end()
-        if not full.startswith(until_turn) or len(until_turn) <= start:
+    def _turn(self, messages: Messages, index: int, full: str, marks: chat_template.Marks) -> tuple[int, int]:
+        """Find an assistant turn in the rendered chat: from the end of its prompt to the end of its end token."""
+        if index == 0:
+            raise errors.InvalidRequest(
+                "The first message is the assistant's, and this chat template does not show where it begins; put a "
+                "system or user message before it",
+                code="assistant_turns_unclear",
+                param="messages[0]",
+            )
+        start = len(before := self._render_marked(messages[:index], marks, True))
+        until = self._render_marked(messages[: index + 1], marks, False)
+        if not full.startswith(before) or not until.startswith(before):
             raise _unclear(index)
-        bare = until_turn.rstrip()
-        return len(bare) if bare.endswith(tuple(self._specials)) else len(until_turn)
+        special = self._first_special.search(full, start)
+        ends = special is not None and self.token_id(special.group(0)) in self.eos_ids
+        if full.startswith(until):
+            return start, special.end() if special and ends and special.end() <= len(until) else self._bare_end(until)
+        said = chat_template.break_tokens(messages[index].get("content"), self._control, marks.broken)
+        if special and ends and _says(full[start : special.start()], said):
+            return start, special.end()
+        raise _unclear(index)
+
+    def _bare_end(self, until: str) -> int:
+        """Leave out the space after a closing control token; it belongs to the template, not to the turn."""
+        bare = until.rstrip()
+        return len(bare) if bare.endswith(tuple(self._specials)) else len(until)
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         return self._backend.encode(text, add_special_tokens=False)
@@ -301,6 +318,13 @@ class Tokenizers:
 def _any_of(texts: Sequence[str]) -> re.Pattern[str]:
     longest_first = sorted(texts, key=len, reverse=True)
     return re.compile("|".join(re.escape(text) for text in longest_first) or "(?!)")
+
+
+def _says(shown: str, content: object) -> bool:
+    """Whether a rendered turn is the message's content or, where the template drops its reasoning, the end of it."""
+    if not isinstance(content, str) or not shown.strip():
+        return False
+    return shown.strip().endswith(content.strip()) or content.strip().endswith(shown.strip())
 
 
 def _unclear(index: int) -> errors.InvalidRequest:

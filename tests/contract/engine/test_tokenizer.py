@@ -167,6 +167,35 @@ def test_a_template_that_rewrites_history_is_refused_for_training(tmp_path: Path
     assert tokenizer.decode([one for one, say in zip(ids, mask, strict=True) if say]) == " I am fine, thank you."
 
 
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}"
+    "{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{{ m.content }}{% else %}{{ m.content.split('</think>')[-1] }}"
+    "{% endif %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_turns_are_found_where_only_the_last_one_shows_its_reasoning(tmp_path: Path) -> None:
+    path = model_directories.write_tokenizer(
+        tmp_path, template=THINKING, specials=["<|im_start|>", "<|im_end|>"], bos=None, eos="<|im_end|>"
+    )
+    tokenizer = Tokenizer.from_directory(path)
+    chat = [*CHAT[:2], {"role": "assistant", "content": "<think>hm</think>fine"}, *CHAT[3:]]
+    ids, mask = tokenizer.encode_chat_for_training(chat)
+    learned = tokenizer.decode([one for one, say in zip(ids, mask, strict=True) if say], False)
+    assert learned == "fine<|im_end|><think>\n\n</think>\n\n2.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("chat", "says"), [(CHAT, "generation"), (CHAT[2:], "before it"), (CHAT[:2], "no assistant turn")]
+)
+def test_turns_that_cannot_be_told_apart_are_refused(tmp_path: Path, chat: list[dict[str, str]], says: str) -> None:
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}<e>"
+    path = model_directories.write_tokenizer(tmp_path, template=template, specials=["<e>"], bos=None, eos="<e>")
+    with pytest.raises(errors.InvalidRequest, match=says):
+        Tokenizer.from_directory(path).encode_chat_for_training(chat)
+
+
 def test_a_base_model_without_template_says_what_to_send_instead(tmp_path: Path) -> None:
     path = model_directories.write_tokenizer(tmp_path, template=None, specials=["<e>"], bos=None, eos="<e>")
     with pytest.raises(errors.InvalidRequest, match="plain prompt") as caught:

@@ -75,6 +75,7 @@ def table(model: str) -> list[Malformed]:
         Malformed("a negative seed", CHAT, chat(model, seed=-1), 400, ">= 0"),
         Malformed("echo", COMPLETIONS, {"model": model, "prompt": "x", "echo": True}, 400, "echo"),
         Malformed("a mixture", COMPLETIONS, {"model": model, "prompt": ["x", 1]}, 400, "mixture"),
+        Malformed("one empty prompt of two", COMPLETIONS, {"model": model, "prompt": ["x", ""]}, 400, "empty"),
         Malformed("an id beyond", COMPLETIONS, {"model": model, "prompt": [10**9]}, 400, "between"),
         Malformed("over-long", GENERATE, {"prompt": "word " * 40_000}, 422, "context"),
     ]

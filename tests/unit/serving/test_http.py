@@ -13,6 +13,7 @@ from tests.integration.serving import malformed
 from tests.unit.serving.byte_model import END_OF_TURN, VOCABULARY
 from tests.unit.serving.yard import ANSWER, CONTEXT, MODEL, RUN, Yard, events
 from trainyard.core import errors
+from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import SystemClock
 from trainyard.engine import calls, types
 
@@ -343,6 +344,13 @@ async def test_malformed_requests_are_refused_with_what_would_be_right(
     answer = await client.post(case.path, content=case.content, headers={"content-type": "application/json"})
     assert answer.status_code == case.status, answer.text
     assert case.says in answer.json()["error"]["message"]
+
+
+async def test_a_server_without_models_says_so(yard: Yard, tmp_path: Path) -> None:
+    yard.models = ModelRegistry(tmp_path / "absent.yaml")
+    answer = await (await yard.client(app=yard.app())).post("/v1/generate", json={"prompt": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+    assert "models.yaml" in answer.json()["message"]
 
 
 async def test_more_answers_than_one_request_may_have_are_refused(client: httpx.AsyncClient) -> None:
