@@ -1,14 +1,20 @@
 """The engines that the contract is held against: fake, inline, and real processes behind a socket."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from trainyard.core import errors
 from trainyard.engine import base, types
 from trainyard.engine.client import SocketEngine
 from trainyard.engine.fake import FakeEngine
@@ -17,6 +23,7 @@ from trainyard.engine.server_config import EngineServerConfig
 
 VOCAB = 256
 CONTEXT = 2048
+RUNS = ("run_0", "run_1", "run_2", "run_3")
 
 
 def write_tiny_llama(directory: Path) -> Path:
@@ -92,6 +99,47 @@ class InlineHarness:
         raise AssertionError("a thread cannot be killed")
 
     async def aclose(self) -> None:
+        await self.engine.aclose()
+
+
+@contextlib.contextmanager
+def shared_process(config: EngineServerConfig) -> Iterator[Path]:
+    """Run one process for all tests that do not end it, since starting one takes seconds; gives its socket."""
+    process = subprocess.Popen([sys.executable, "-m", "trainyard.engine.server"], stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(config))
+    process.stdin.close()
+    until = time.monotonic() + 60
+    with socket.socket(socket.AF_UNIX) as probe:
+        while probe.connect_ex(config.socket) != 0:
+            assert process.poll() is None, "the engine ended while it started"
+            assert time.monotonic() < until, "the engine did not start within a minute"
+            time.sleep(0.02)
+    yield Path(config.socket)
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+class SharedHarness:
+    """A connection of its own to the shared process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.engine = SocketEngine(path)
+
+    async def kill(self) -> None:
+        raise AssertionError("others use this process")
+
+    async def restart(self) -> None:
+        raise AssertionError("others use this process")
+
+    async def aclose(self) -> None:
+        """Leave the process as it was: without runs and streams."""
+        rest = SocketEngine(self._path)
+        for name in RUNS:
+            with contextlib.suppress(errors.NotFound):
+                await rest.close_run(name)
+        await rest.aclose()
         await self.engine.aclose()
 
 

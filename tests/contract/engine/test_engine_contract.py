@@ -1,7 +1,7 @@
 """One suite for every implementation of `Engine`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,11 @@ from tests.contract.engine.harness import (
     Harness,
     InlineHarness,
     ProcessHarness,
+    SharedHarness,
     datum,
     request,
     run_spec,
+    shared_process,
     write_tiny_llama,
 )
 from trainyard.core import errors
@@ -31,15 +33,19 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("tiny_llama"))
 
 
-async def started(kind: str, tiny_llama: Path, tmp_path: Path, stall_s: float, is_slow: bool) -> Harness:
-    if kind == "fake":
-        return FakeHarness(stream_stall_s=stall_s, is_slow=is_slow)
-    if kind == "inline":
-        return InlineHarness(tiny_llama, stream_stall_s=stall_s)
+@pytest.fixture(scope="session")
+def shared(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    socket = tmp_path_factory.mktemp("shared") / "engine.sock"
+    config = EngineServerConfig(socket=str(socket), name="tiny", model_dir=str(tiny_llama), device="cpu", threads=1)
+    with shared_process(config) as path:
+        yield path
+
+
+async def process(kind: str, model_dir: Path, tmp_path: Path, stall_s: float, is_slow: bool) -> ProcessHarness:
     config = EngineServerConfig(
         socket=str(tmp_path / "engine.sock"),
         name="tiny",
-        model_dir=str(tiny_llama),
+        model_dir=str(model_dir),
         core="fake" if kind == "socket-fake" else "model",
         device="cpu",
         threads=1,
@@ -52,13 +58,24 @@ async def started(kind: str, tiny_llama: Path, tmp_path: Path, stall_s: float, i
     return harness
 
 
-async def made_by(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+async def made_by(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, *, may_share: bool = True
+) -> AsyncIterator[Make]:
     tiny = request.getfixturevalue("tiny_llama") if kind in ("inline", "socket") else tmp_path
     harnesses: list[Harness] = []
 
     async def make(*, stall_s: float = 30.0, is_slow: bool = False) -> Harness:
-        harnesses.append(await started(kind, tiny, tmp_path, stall_s, is_slow))
-        return harnesses[-1]
+        harness: Harness
+        if kind == "fake":
+            harness = FakeHarness(stream_stall_s=stall_s, is_slow=is_slow)
+        elif kind == "inline":
+            harness = InlineHarness(tiny, stream_stall_s=stall_s)
+        elif kind == "socket" and may_share and stall_s == 30.0:
+            harness = SharedHarness(request.getfixturevalue("shared"))
+        else:
+            harness = await process(kind, tiny, tmp_path, stall_s, is_slow)
+        harnesses.append(harness)
+        return harness
 
     yield make
     for harness in harnesses:
@@ -73,7 +90,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 @pytest.fixture(params=["fake", "socket"])
 async def make_mortal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
-    async for one in made_by(request.param, request, tmp_path):
+    async for one in made_by(request.param, request, tmp_path, may_share=False):
         yield one
 
 
@@ -366,7 +383,7 @@ async def test_a_stream_is_parked_at_its_credit_and_ended_when_nobody_reads(make
 
 
 async def test_a_slow_reader_that_comes_back_gets_every_token(make: Make) -> None:
-    engine = (await make(stall_s=20.0)).engine
+    engine = (await make()).engine
     expected = [event.token for event in await read(engine, request(700))]
     stream = engine.generate(request(700))
     tokens = [(await anext(stream)).token]
@@ -477,7 +494,7 @@ async def _train(engine: base.Engine, steps: int) -> None:
 
 @pytest.mark.parametrize("kind", ["socket-fake", "socket"])
 async def test_sigterm_writes_every_run_and_exits_0(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    async for make in made_by(kind, request, tmp_path):
+    async for make in made_by(kind, request, tmp_path, may_share=False):
         harness = await make()
         assert isinstance(harness, ProcessHarness)
         spec = run_spec(tmp_path, rank=64)
