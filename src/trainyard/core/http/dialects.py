@@ -1,6 +1,7 @@
 """How an error is answered: the one table class -> HTTP status -> exit code, and one rendering per dialect."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -105,10 +106,10 @@ def render(
     if dialect == "openai":
         body: dict[str, object] = {"error": _openai(status, message, code, error.param)}
     elif dialect == "signal":
-        body = {"error": message, "detail": _detail(error, message), "code": code, "request_id": request_id}
+        body = {"error": message, "detail": _detail(error, status, message), "code": code, "request_id": request_id}
     else:
         inner = {"message": message, "type": _type(status), "code": code, "param": error.param}
-        detail = _detail(error, message)
+        detail = _detail(error, status, message)
         body = {"error": inner, "code": code, "message": message, "detail": detail, "request_id": request_id}
     facts = {name: value for name, value in error.data.items() if name != FIELD_ERRORS}
     if facts and dialect != "openai" and status != 500:
@@ -116,9 +117,20 @@ def render(
     return Rendered(status, body, _headers(status, error))
 
 
-def _detail(error: errors.TrainyardError, message: str) -> object:
+def _detail(error: errors.TrainyardError, status: int, message: str) -> object:
+    """The message; on 422 a list in FastAPI's form, whoever found the fault, since clients iterate over it."""
     faulty = error.data.get(FIELD_ERRORS)
-    return list(faulty) if isinstance(faulty, Sequence) and not isinstance(faulty, str) else message
+    if isinstance(faulty, Sequence) and not isinstance(faulty, str):
+        return list(faulty)
+    if status != 422:
+        return message
+    return [{"type": error.code, "loc": ["body", *_steps(error.param)], "msg": message}]
+
+
+def _steps(param: str | None) -> list[str | int]:
+    """Split `messages[2].content` into its steps."""
+    steps = re.findall(r"[^.\[\]]+", param or "")
+    return [int(step) if step.isdecimal() else step for step in steps]
 
 
 def _openai(status: int, message: str, code: str, param: str | None) -> dict[str, object]:

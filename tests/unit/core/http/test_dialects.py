@@ -80,6 +80,23 @@ def test_the_openai_shape() -> None:
 
 
 @pytest.mark.parametrize(
+    ("param", "loc"),
+    [
+        (None, ["body"]),
+        ("rank", ["body", "rank"]),
+        ("messages[2].content", ["body", "messages", 2, "content"]),
+        ("a.b[0][1]", ["body", "a", "b", 0, 1]),
+    ],
+)
+@pytest.mark.parametrize("dialect", ["signal", "native"])
+def test_the_detail_of_422_is_a_list_whoever_found_the_fault(
+    dialect: Dialect, param: str | None, loc: list[object]
+) -> None:
+    error = errors.InvalidRequest("too long", param=param, code="too_long")
+    assert dialects.render(error, dialect, None).body["detail"] == [{"type": "too_long", "loc": loc, "msg": "too long"}]
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         (errors.Unauthenticated(), "authentication_error"),
