@@ -4,8 +4,9 @@ from typing import cast
 
 import pytest
 
-from tests.unit.training.yard import CONTEXT, Yard, new_run, principal, step, train
+from tests.unit.training.yard import CONTEXT, MODEL, VOCABULARY, Yard, new_run, principal, step, train
 from trainyard.core import errors
+from trainyard.engine.fake import FakeEngine
 from trainyard.training import types
 
 ANN = principal("ann")
@@ -97,6 +98,17 @@ async def test_a_stream_gives_one_event_per_token_and_says_which_is_the_last(yar
     assert [chunk.is_finished for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     assert len([chunk for chunk in chunks if chunk.token_id is not None]) == 6
     assert all(chunk.logprob is not None for chunk in chunks if chunk.token_id is not None)
+
+
+async def test_a_stream_that_ends_its_turn_has_an_end_without_a_token(yard: Yard) -> None:
+    alphabet = yard.tokenizer()
+    yard.engine = FakeEngine(MODEL, vocab_size=VOCABULARY, script=alphabet.encode("ok"))
+    yard.service = yard.new_service()
+    chunks = [chunk async for chunk in await stream(yard, await new_run(yard, ANN), 64)]
+    assert [chunk.token for chunk in chunks] == ["o", "k", ""]
+    assert (chunks[-1].token_id, chunks[-1].logprob, chunks[-1].is_finished) == (None, None, True)
+    answer = await sample(yard, await new_run(yard, ANN), max_tokens=64)
+    assert (answer.outputs, answer.finish_reasons) == (["ok"], ["stop"])
 
 
 async def test_leaving_a_stream_frees_its_place_in_the_engine(yard: Yard) -> None:

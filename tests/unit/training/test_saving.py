@@ -58,6 +58,15 @@ async def test_what_a_crash_left_of_a_save_is_replaced(yard: Yard) -> None:
     assert [path.name for path in await asyncio.to_thread(lambda: list(checkpoints.iterdir()))] == ["step_0"]
 
 
+async def test_temporary_directories_of_a_crash_are_gone_after_the_next_start(yard: Yard) -> None:
+    run_id = await new_run(yard, ANN)
+    kept = Path((await save(yard, run_id)).local_path)
+    for name in (".step_1.new", "step_1.partial"):
+        await asyncio.to_thread((kept.parent / name).mkdir)
+    await yard.new_service().recover()
+    assert await asyncio.to_thread(lambda: list(kept.parent.iterdir())) == [kept]
+
+
 async def test_a_save_that_fails_registers_nothing(yard: Yard) -> None:
     run_id = await new_run(yard, ANN)
     yard.engine.fail_next(errors.Unavailable("away", code="engine_restarting"))

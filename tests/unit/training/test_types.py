@@ -191,7 +191,7 @@ def test_null_is_no_wish() -> None:
     }
     read = types.ForwardBackwardRequest.model_validate(body)
     assert read.batch_data[0].text == "ab"
-    assert types.SaveStateRequest.model_validate({"hub_model_id": None}).push_to_hub is False
+    assert types.SaveStateRequest.model_validate({"hub_model_id": None, "push_to_hub": False}).push_to_hub is False
 
 
 @pytest.mark.parametrize(

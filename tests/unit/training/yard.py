@@ -3,6 +3,7 @@
 The tokenizer has one token per byte (ids 0 to 255) and four control tokens, so that lengths are counted by hand.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
@@ -84,7 +85,6 @@ class Yard:
         self.registry = RunRegistry(database, clock)
         self.keys = APIKeyManager(database, derive_pepper(SECRET), clock)
         self.service = self.new_service()
-        self.app = self.new_app()
         self._clients = AsyncExitStack()
 
     def new_service(self) -> TrainingService:
@@ -106,7 +106,9 @@ class Yard:
         """The tokenizer of the model."""
         return Tokenizers(self.models).get(MODEL)
 
-    def new_app(self) -> FastAPI:
+    @functools.cached_property
+    def app(self) -> FastAPI:
+        """The HTTP edge over the service of this moment."""
         parts = HttpParts(self.database, self.keys, clock=self.clock)
         return build_http(self.settings, parts, routers=[(signal.router(self.service), "signal")])
 

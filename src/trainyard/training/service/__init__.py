@@ -73,4 +73,5 @@ class TrainingService:
         Returns:
             Ids of runs whose creation was never answered; they are failed now.
         """
+        await self.saving.recover()
         return await self.runs.recover()

@@ -65,6 +65,10 @@ class Saving:
         records = await self._parts.stored(self._parts.registry.list_artifacts, run_id)
         return [_listed(record, self._signer.link(run_id, record.id)) for record in records]
 
+    async def recover(self) -> None:
+        """Remove the temporary directories of saves that a crash cut short."""
+        await asyncio.to_thread(_remove_temporary, self._parts.data_dir / "runs")
+
     async def _write(self, record: RunRecord, mode: Mode, engine: Engine) -> engine_types.SaveResult:
         """Have the engine write a directory that nobody knows yet."""
         step = (await engine.run_state(record.run_id)).current_step
@@ -118,6 +122,13 @@ def _free_name(step: int, mode: Mode, known: set[str]) -> str:
         count += 1
         name = f"{base}_{count}"
     return name
+
+
+def _remove_temporary(runs: Path) -> None:
+    """Remove what has a dot in its name; no checkpoint has, and every temporary directory of an engine does."""
+    for path in runs.glob("run_*/checkpoints/*"):
+        if "." in path.name:
+            shutil.rmtree(path)
 
 
 def _remove_leftovers(directory: Path) -> None:
