@@ -43,8 +43,6 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
         errors.ConfigError: the settings or the catalog cannot be used.
         errors.StartupError: directory, lock, port or database do not allow a start.
     """
-    from trainyard import app
-
     settings = settings_module.load(flags, config_file)
     models = ModelRegistry(settings.models_file).entries
     data = DataDirectory(settings.data_dir)
@@ -53,6 +51,8 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
     try:
         remove_stale_sockets(data)
         with listen(settings.server.host, settings.server.port) as listener:
+            from trainyard import app  # seconds of imports, which a refused start need not wait for
+
             first_key = app.bootstrap(settings).first_key
             url = url_of(listener)
             report.started(url, data.path, first_key, models)
