@@ -59,9 +59,9 @@ OpenRun = Callable[..., str]
 def live_keys(live_server: LiveServer) -> tuple[str, str]:
     """Keys of two users of the live server, no administrators where the server is ours."""
     if live_server.data_dir is None:
-        other = os.environ.get("TRAINYARD_OTHER_API_KEY")
+        other = os.environ.get("API_OTHER_KEY")
         if not other:
-            pytest.skip("API_BASE is set: TRAINYARD_OTHER_API_KEY must hold the key of a second user")
+            pytest.skip("API_BASE is set: API_OTHER_KEY must hold the key of a second user")
         return live_server.key, other
     return _new_key(live_server.data_dir, "one"), _new_key(live_server.data_dir, "two")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from trainyard.cli.root import app
+from trainyard.cli.root import TRACEBACK, app
 from trainyard.core import errors
 from trainyard.core.http import dialects
 from trainyard.sdk import errors as sdk_errors
@@ -38,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
+def run(arguments: Sequence[str] | None = None, tree: typer.Typer = app) -> int:
+    """Run a tree of commands and return the exit code."""
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="trainyard", standalone_mode=False)
+        code = tree(args=None if arguments is None else list(arguments), prog_name="trainyard", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         return _say(error.format_message(), error.exit_code, hint="; see trainyard --help")
@@ -59,10 +59,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(str(error), dialects.exit_code(errors.StartupError()))
     except Exception as error:  # the edge of a command
-        if os.environ.get("TRAINYARD_TRACEBACK"):
+        if TRACEBACK in (sys.argv if arguments is None else arguments):
             raise
         return _say(
-            f"internal error: {type(error).__name__}: {error} (TRAINYARD_TRACEBACK=1 shows where)",
+            f"internal error: {type(error).__name__}: {error} (trainyard --traceback … shows where)",
             dialects.exit_code(errors.TrainyardError()),
         )
 

@@ -2,13 +2,15 @@
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainyard.cli import local, options, output
 from trainyard.core import errors
-from trainyard.core.keys import NewKey
+
+if TYPE_CHECKING:
+    from trainyard.core.keys import NewKey
 
 app = typer.Typer(help="API keys; works with and without a running server.", no_args_is_help=True)
 
@@ -83,7 +85,7 @@ def revoke(
         output.line(f"{key_id} is revoked")
 
 
-def _print_new(new: NewKey, as_json: bool) -> None:
+def _print_new(new: "NewKey", as_json: bool) -> None:
     record = new.record
     if as_json:
         output.json_line(

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainyard.core import settings
 from trainyard.core.clock import SystemClock
-from trainyard.core.db import Database
-from trainyard.core.keys import APIKeyManager
+
+if TYPE_CHECKING:
+    from trainyard.core.db import Database
+    from trainyard.core.keys import APIKeyManager
 
 
 @contextmanager
-def database(effective: settings.Settings) -> Iterator[Database]:
+def database(effective: settings.Settings) -> "Iterator[Database]":
     """Open the database of the settings, its directory made when absent; the schema is left as it is."""
     from trainyard import app  # loads the whole server; only these commands pay for it
 
@@ -23,7 +26,7 @@ def database(effective: settings.Settings) -> Iterator[Database]:
 
 
 @contextmanager
-def keys(data_dir: Path | None, config_file: Path | None) -> Iterator[APIKeyManager]:
+def keys(data_dir: Path | None, config_file: Path | None) -> "Iterator[APIKeyManager]":
     """Open the keys of a data directory, the schema brought up to date; a running server sees changes in a second."""
     from trainyard import app
 

@@ -25,9 +25,9 @@ def line(text: str = "") -> None:
     console().print(text)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows: a table on a terminal; elsewhere a head line and tab-separated lines."""
-    out = console()
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, out: Console | None = None) -> None:
+    """Print rows: a table on a terminal; elsewhere a head line and tab-separated lines on standard output."""
+    out = out or console()
     cells = [["" if value is None else str(value) for value in row] for row in rows]
     if not out.is_terminal:
         for row in [list(columns), *cells]:

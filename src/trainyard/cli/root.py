@@ -7,6 +7,9 @@ import typer
 import trainyard
 from trainyard.cli import chat, config, db, demo, doctor, generate, keys, models, runs, train, up
 
+TRACEBACK = "--traceback"
+"""Read by the edge, which every error reaches."""
+
 app = typer.Typer(
     name="trainyard",
     help="Train LoRA adapters on language models, serve them, sample them.",
@@ -27,6 +30,9 @@ def _print_version(is_wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    traceback: Annotated[
+        bool, typer.Option(TRACEBACK, help="Show where an internal error happened, for a report of it.")
     ] = False,
 ) -> None:
     """Train LoRA adapters on language models, serve them, sample them."""

@@ -38,12 +38,20 @@ def show(run_id: RunId, url: options.Url = None, key: options.Key = None, as_jso
         return
     config = status.pop("config")
     output.facts({**status, **{f"config.{name}": value for name, value in config.items()}})
-    for artifact in artifacts:
-        output.facts(
-            {
-                "checkpoint": f"{artifact.name}  step {artifact.step}  {artifact.mode}  {artifact.file_size_bytes:,} bytes"
-            }
-        )
+    output.table(
+        ("CHECKPOINT", "STEP", "MODE", "BYTES"), [(a.name, a.step, a.mode, a.file_size_bytes) for a in artifacts]
+    )
+
+
+@app.command()
+def complete(run_id: RunId, url: options.Url = None, key: options.Key = None, as_json: options.AsJson = False) -> None:
+    """End a run's training: its place among your live runs is free, its weights can still be called."""
+    with Client(key, url) as client:
+        done = client.complete(run_id)
+    if as_json:
+        output.json_line(done)
+    else:
+        output.line(f"{run_id} is {done.status}")
 
 
 @app.command()
