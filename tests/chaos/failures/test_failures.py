@@ -1,0 +1,201 @@
+"""Every row of docs/failures.md, made to happen to a real server."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from tests.chaos.failures import table, yard
+from tests.chaos.failures.table import Row
+from trainyard import Client
+from trainyard.core.db import Database
+from trainyard.sdk import ConflictError, ConnectionError, ServerError, TrainyardAPIError
+from trainyard.sdk.local_server import LocalServer
+
+Scenario = Callable[[Row, LocalServer, Path], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> LocalServer:
+    """A server of the test's own, started by the scenarios that need one."""
+    return LocalServer(tmp_path / "data")
+
+
+def scenario(failure: str) -> Callable[[Scenario], Scenario]:
+    def keep(function: Scenario) -> Scenario:
+        SCENARIOS[failure] = function
+        return function
+
+    return keep
+
+
+@pytest.mark.parametrize("row", table.rows(), ids=lambda row: row.failure)
+@pytest.mark.timeout(240)
+def test_the_page_of_failures_tells_the_truth(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    SCENARIOS[row.failure](row, server, tmp_path)
+
+
+def refusals(act: Callable[[], object], last: type[TrainyardAPIError]) -> list[TrainyardAPIError]:
+    """Call until the error is of the last kind; returns all errors on the way."""
+    seen: list[TrainyardAPIError] = []
+
+    def ends() -> bool:
+        try:
+            act()
+        except TrainyardAPIError as error:
+            seen.append(error)
+            return isinstance(error, last)
+        raise AssertionError(f"it went through after {seen}")
+
+    yard.until(ends)
+    return seen
+
+
+@scenario("engine killed between `forward_backward` and `optim_step`")
+def engine_killed_between(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
+        run = yard.trained(client, steps=2)
+        run.forward_backward(yard.LESSON)
+        yard.kill(server, "engine:")
+        seen = refusals(run.optim_step, ConflictError)
+        assert {error.status_code for error in seen} == set(row.statuses)
+        assert [error.code for error in seen][:: len(seen) - 1] == list(row.codes)
+        status = run.get_status()
+        assert (status.current_step, status.durable_step, status.rolled_back) == (2, 2, None)
+        assert refusals(run.optim_step, ConflictError)[0].code == "no_gradients"
+        run.forward_backward(yard.LESSON)
+        assert run.optim_step().step == 3
+    assert wrong == []
+
+
+@scenario("engine killed during a stream")
+def engine_killed_in_stream(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
+        run = yard.trained(client, steps=1)
+        pieces = run.sample_stream("The green", max_tokens=1500)
+        next(pieces)
+        yard.kill(server, "engine:")
+        with pytest.raises(ServerError) as broken:
+            list(pieces)
+        assert broken.value.code == row.codes[0]
+        yard.until(lambda: yard.is_back(server, "engine:"))
+        assert run.sample(["The green"], max_tokens=4).outputs
+        assert run.get_status().durable_step == 1
+    assert wrong == []
+
+
+@scenario("engine dies five times in 60 s")
+def engine_crash_loop(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
+        killed: set[int | None] = {None}
+        for _ in range(5):
+            yard.until(lambda: yard.child(server, "engine:").pid not in killed)
+            killed.add(yard.kill(server, "engine:"))
+        yard.until(lambda: yard.child(server, "engine:").state == "failed")
+        ready = httpx.get(f"{server.url}/readyz")
+        assert ready.status_code in row.statuses
+        assert not ready.json()["checks"][f"engine:{yard.POCKET}"]["ok"]
+        with pytest.raises(ServerError) as refused:
+            client.generate("The green", model=yard.POCKET, max_new_tokens=4)
+        assert (refused.value.status_code, refused.value.code) == (row.statuses[0], row.codes[0])
+    assert wrong == []
+
+
+@scenario("whole server killed")
+def server_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server:
+        with Client(server.key, server.url) as client:
+            run = yard.trained(client, steps=3)
+            before = run.get_metrics()
+            saved = run.save_state(mode="adapter")
+        processes = yard.pids(server)
+        assert len(processes) == 3
+        yard.kill_pid(server.pid)
+        yard.until(lambda: not any(yard.is_alive(pid) for pid in processes), timeout_s=10)
+        with pytest.raises(ConnectionError), Client(server.key, server.url) as gone:
+            gone.list_runs()
+        server.start()
+        with Client(server.key, server.url) as client:
+            again = client.runs.get(run.run_id)
+            assert again.get_metrics() == before
+            assert again.get_status().durable_step == 3
+            [artifact] = again.list_artifacts()
+            assert (again.download(artifact, tmp_path / "copy") / "adapter_config.json").is_file()
+            assert Path(saved.local_path).is_dir()
+            again.forward_backward(yard.LESSON)
+            assert again.optim_step().step == 4
+
+
+@scenario("HTTP process killed")
+def http_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server, Client(server.key, server.url) as client:
+        run = yard.trained(client, steps=1)
+        run.forward_backward(yard.LESSON)
+        engine = yard.child(server, "engine:").pid
+        yard.kill(server, "http")
+        yard.until(lambda: yard.is_back(server, "http"))
+        assert run.optim_step().step == 2  # the gradients are still in the engine
+        assert yard.child(server, "engine:").pid == engine
+
+
+def refused_start(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `trainyard up`, which has to end by itself with one line on standard error."""
+    command = [sys.executable, "-m", "trainyard", "up", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done
+
+
+@scenario("port taken at start")
+def port_taken(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = str(holder.getsockname()[1])
+        done = refused_start("--port", port, "--data-dir", "data", cwd=tmp_path)
+    assert done.returncode == row.exit_code
+    assert port in done.stderr
+
+
+@scenario("data directory not writable")
+def directory_not_writable(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    done = refused_start("--port", "0", "--data-dir", "/proc/self/data", cwd=tmp_path)  # not even root can write there
+    assert done.returncode == row.exit_code
+    assert "/proc/self/data cannot be written" in done.stderr
+
+
+@scenario("second server on the same data directory")
+def second_server(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    with server:
+        done = refused_start("--port", "0", "--data-dir", str(server.data_dir), cwd=tmp_path)
+        assert done.returncode == row.exit_code
+        assert f"pid {server.pid}" in done.stderr
+        assert httpx.get(f"{server.url}/readyz").status_code == httpx.codes.OK
+
+
+@scenario("database written by a newer version")
+def newer_database(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    path = server.data_dir / "trainyard.db"
+    server.data_dir.mkdir()
+    with closing(Database(f"sqlite:///{path}")) as database:
+        database.migrate()
+        with database.begin() as connection:
+            connection.execute(text("UPDATE core_revision SET version_num = '9999'"))
+    before = path.read_bytes()
+    done = refused_start("--port", "0", "--data-dir", str(server.data_dir), cwd=tmp_path)
+    assert done.returncode == row.exit_code
+    assert "9999" in done.stderr
+    assert path.read_bytes() == before
+
+
+@scenario("configuration wrong")
+def wrong_configuration(row: Row, server: LocalServer, tmp_path: Path) -> None:
+    (tmp_path / "trainyard.yaml").write_text("server: {prot: 9000}\n")
+    done = refused_start("--data-dir", "data", cwd=tmp_path)
+    assert done.returncode == row.exit_code
+    assert "'port'" in done.stderr or "server.port" in done.stderr
