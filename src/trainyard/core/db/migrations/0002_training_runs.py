@@ -9,6 +9,12 @@ down_revision = "0001"
 
 def upgrade() -> None:
     """Make the four tables of training."""
+    _make_runs()
+    _make_metrics()
+    _make_artifacts()
+
+
+def _make_runs() -> None:
     op.create_table(
         "training_owners",
         sa.Column("tenant", sa.String(128), nullable=False),
@@ -35,6 +41,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run_id", name="pk_training_runs"),
     )
     op.create_index("ix_training_runs_tenant_user_id_created_at", "training_runs", ["tenant", "user_id", "created_at"])
+
+
+def _make_metrics() -> None:
     op.create_table(
         "training_metrics",
         sa.Column("id", sa.Integer, autoincrement=True, nullable=False),
@@ -46,6 +55,9 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_training_metrics_run_id_id", "training_metrics", ["run_id", "id"])
+
+
+def _make_artifacts() -> None:
     op.create_table(
         "training_artifacts",
         sa.Column("id", sa.String(40), nullable=False),
