@@ -1,5 +1,6 @@
 """What the server says about itself: metrics with bounded labels, log lines without secrets."""
 
+import json
 import logging
 import re
 import sys
@@ -137,7 +138,10 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 def _json(event: object, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, from a client
+        return json.dumps(event, default=repr)
 
 
 def _console() -> structlog.typing.Processor:

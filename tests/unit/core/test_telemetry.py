@@ -1,6 +1,8 @@
+import json
 import logging
 
 import pytest
+import structlog
 
 from trainyard.core.settings import LogSettings
 from trainyard.core.telemetry import MAX_CHILDREN, Metrics, configure_logging, redact
@@ -64,3 +66,9 @@ def test_lines_of_libraries_have_our_format(capfd: pytest.CaptureFixture[str], f
     assert written.startswith(begins)
     assert "hello sk-***" in written
     assert "quiet" not in written
+
+
+def test_a_line_with_half_a_surrogate_pair_is_written_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    structlog.get_logger("some").warning("got \ud800", odd=object)
+    line = json.loads(capfd.readouterr().err)
+    assert (line["event"], line["odd"]) == ("got \ud800", "<class 'object'>")

@@ -52,6 +52,7 @@ class Database:
 
         Raises:
             errors.Unavailable: Code `database_unavailable`; the database is away, full or locked for over 10 s.
+            errors.InvalidRequest: Code `unstorable_value`; Postgres refuses a value, such as text with a NUL.
         """
         with self._errors_mapped(), self.engine.begin() as connection:
             yield connection
@@ -117,4 +118,8 @@ class Database:
                 f"The {self.kind} database does not answer: {connecting.reason(error)}",
                 code="database_unavailable",
                 retry_after_s=1,
+            ) from error
+        except exc.DataError as error:
+            raise errors.InvalidRequest(
+                f"A value cannot be stored: {connecting.reason(error)}", code="unstorable_value"
             ) from error

@@ -1,5 +1,6 @@
 """The edge of a request: every exception that leaves a route becomes an answer in the route's dialect here."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import structlog
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainyard.core import errors
@@ -16,6 +17,8 @@ from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.routing import DialectMap
 
 _log = structlog.get_logger("http")
+
+_HALF_A_PAIR = "The request holds half of a surrogate pair (such as \\ud800 alone), which is no text"
 
 _SHOWN_INPUT_CHARACTERS = 100
 
@@ -70,7 +73,9 @@ def answer(error: Exception, scope: Scope, dialect_map: DialectMap) -> Response:
     if rendered.status >= 500 and not isinstance(known, errors.Unavailable | errors.DeadlineExceeded):
         _log.error("request_failed", path=scope["path"], exc_info=error)
     headers = {**_kept_headers(error), **rendered.headers}
-    return JSONResponse(rendered.body, status_code=rendered.status, headers=headers)
+    # Escaped to ASCII: what a client sent may hold halves of surrogate pairs, which UTF-8 cannot carry.
+    content = json.dumps(rendered.body, ensure_ascii=True, separators=(",", ":"))
+    return Response(content, status_code=rendered.status, headers=headers, media_type="application/json")
 
 
 def translate(error: Exception) -> tuple[errors.TrainyardError, int | None]:
@@ -84,9 +89,13 @@ def translate(error: Exception) -> tuple[errors.TrainyardError, int | None]:
     if isinstance(error, HTTPException):
         if isinstance(error.__cause__, errors.TrainyardError):
             return error.__cause__, None  # FastAPI wraps what happens while it reads a body
+        if isinstance(error.__cause__, RecursionError):
+            return errors.InvalidRequest("The body is nested too deeply", code="invalid_json"), None
         return _of_http(error), error.status_code
     if isinstance(error, TimeoutError):
         return errors.DeadlineExceeded(), None
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return errors.InvalidRequest(_HALF_A_PAIR, code="invalid_text"), None  # only a client can have made it
     return errors.TrainyardError(), None
 
 

@@ -106,6 +106,8 @@ def decode(decoder: msgspec.json.Decoder[Body], raw: bytes) -> Body:
     except msgspec.DecodeError as error:
         said = "it is empty" if not raw else str(error)
         raise errors.InvalidRequest(f"The body is not valid JSON: {said}", code="invalid_json") from error
+    except RecursionError as error:
+        raise errors.InvalidRequest("The body is nested too deeply", code="invalid_json") from error
     except UnicodeDecodeError as error:
         raise errors.InvalidRequest("The body is not valid UTF-8", code="invalid_json") from error
 

@@ -59,7 +59,7 @@ class APIKeyManager:
 
         Args:
             user: Owner inside the tenant.
-            description: For people, at most 500 characters.
+            description: For people, one line of at most 500 characters.
             tenant: The border of isolation.
             scopes: Names from `principal.SCOPES`, or `all`.
             expires_at: Unix time in seconds, in the future; None = never.
@@ -188,8 +188,8 @@ class APIKeyManager:
         now = self._clock.now()
         if expires_at is not None and not now < expires_at < float("inf"):
             raise errors.InvalidRequest("expires_at must be a Unix time in the future", param="expires_at")
-        if len(description) > 500:
-            raise errors.InvalidRequest("description is longer than 500 characters", param="description")
+        if len(description) > 500 or not description.isprintable():
+            raise errors.InvalidRequest("description is one line of at most 500 characters", param="description")
         key = format.mint()
         record = KeyRecord(
             id=ids.new_id("key", self._clock),

@@ -81,6 +81,15 @@ def test_readers_do_not_wait_for_a_writer(any_database: Database) -> None:
     assert _names(any_database) == ["new"]
 
 
+def test_text_that_postgres_cannot_hold_is_a_bad_request(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    database.migrate()
+    with pytest.raises(errors.InvalidRequest, match="NUL") as caught:
+        _write(database, "a\x00b")
+    assert caught.value.code == "unstorable_value"
+    database.close()
+
+
 def test_sqlite_runs_with_the_pragmas_that_the_design_names(tmp_path: Path) -> None:
     for sync, number in (("normal", 1), ("full", 2)):
         database = Database(f"sqlite:///{tmp_path / sync}.db", sync=sync)  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ ERRORS: dict[str, Exception] = {
     "http500": HTTPException(500, "inside"),
     "group": ExceptionGroup("tasks", [errors.NotFound("in a task")]),
     "groups": ExceptionGroup("tasks", [errors.NotFound("one"), errors.NotFound("two")]),
+    "surrogate": UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
     "detail": errors.InvalidRequest("bad", param="x", data={"errors": [{"loc": ["body", "x"], "msg": "bad"}]}),
 }
 
@@ -106,6 +107,11 @@ async def chat(request: Request, body: ChatBody, who: Principal) -> ChatAnswer |
 @pytest.fixture
 def parts(database: Database, clock: FakeClock) -> HttpParts:
     return HttpParts(database, APIKeyManager(database, b"p" * 32, clock), clock=clock)
+
+
+@pytest.fixture
+def signal_router() -> APIRouter:
+    return _signal()
 
 
 @pytest.fixture

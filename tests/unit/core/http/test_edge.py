@@ -3,12 +3,13 @@
 import math
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
 from starlette.types import Message, Scope
 
 from trainyard.core.http import edge
-from trainyard.core.http.application import HttpParts
+from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from trainyard.core.http.application import HttpParts
         ("http", 418, "validation_error", "teapot"),
         ("http500", 500, "internal_error", "Something inside the server went wrong"),
         ("group", 404, "not_found", "in a task"),
+        ("surrogate", 422, "invalid_text", "half of a surrogate pair"),
         ("groups", 500, "internal_error", "Something inside the server went wrong"),
     ],
 )
@@ -35,7 +37,7 @@ def test_what_a_signal_route_raises_is_answered_in_its_shape(
     body = answer.json()
     assert (answer.status_code, body["code"]) == (status, code)
     assert message in body["error"]
-    assert body["detail"] == body["error"]
+    assert body["detail"] == body["error"] or (status == 422 and body["detail"][0]["msg"] == body["error"])
     assert body["request_id"] == answer.headers["x-request-id"]
 
 
@@ -70,6 +72,8 @@ def test_the_time_to_wait_is_a_header_in_whole_seconds(client: TestClient) -> No
         ('{"rank": 1, "alpha": 2}', "alpha", "alpha: Extra inputs are not permitted"),
         ('{"rank": 1, "parts": [{}, {"a": "x"}]}', "a", "parts[1].a: Input should be a valid integer"),
         ('{"rank": NaN}', "rank", "rank: "),
+        ('{"rank": "\\ud800"}', "rank", "rank: Input should be a valid"),
+        ('{"rank": 1, "\\ud800": 1}', "body", "body: Input should be a valid string"),
     ],
 )
 def test_a_body_that_does_not_fit_names_the_field_and_keeps_the_list(
@@ -88,6 +92,14 @@ def test_a_body_that_is_no_json_is_422(client: TestClient, content: str) -> None
     answer = client.post("/runs", content=content)
     assert answer.status_code == 422
     assert answer.json()["error"]
+
+
+def test_a_body_of_a_hundred_thousand_brackets_is_no_crash(signal_router: APIRouter, parts: HttpParts) -> None:
+    unlimited = build_http(Settings(), parts, routers=[(signal_router, "signal")])
+    with TestClient(unlimited, headers={"X-API-Key": parts.keys.generate_key("ada")}) as client:
+        answer = client.post("/runs", content="[" * 100_000)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json")
+    assert "nested too deeply" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/runs/1/nowhere", "/v1/chat/nowhere"])

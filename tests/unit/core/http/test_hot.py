@@ -2,7 +2,7 @@ import json
 
 import msgspec
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter
 from starlette.testclient import TestClient
 
 from trainyard.core import errors
@@ -37,6 +37,9 @@ def test_a_response_of_the_handler_goes_out_as_it_is(client: TestClient) -> None
         (b"", None, "The body is not valid JSON: it is empty"),
         (b'{"prompt": "\xff"}', None, "The body is not valid"),
         (b'{"prompt": "x", "n": 1e400}', None, ""),
+        (b'{"prompt": "\\ud800"}', None, ""),
+        (b'{"prompt": "x", "\\ud800": 1}', None, ""),
+        (b'{"prompt": "x", "n": ' + b"9" * 1000 + b"}", None, ""),
     ],
 )
 def test_a_body_that_does_not_fit_names_the_field(
@@ -61,6 +64,14 @@ def test_an_unknown_field_inside_another_keeps_its_whole_path() -> None:
     assert caught.value.param == "items[0].b"
 
 
+def test_brackets_without_end_are_no_crash() -> None:
+    class Anything(msgspec.Struct):
+        items: list[object]
+
+    with pytest.raises(errors.InvalidRequest, match="nested too deeply"):
+        hot.decode(msgspec.json.Decoder(Anything), b'{"items": ' + b"[" * 100_000)
+
+
 def test_the_document_holds_hot_and_control_routes(stranger: TestClient) -> None:
     document = stranger.get("/openapi.json").json()
     operation = document["paths"][CHAT]["post"]
@@ -75,7 +86,7 @@ def test_the_document_holds_hot_and_control_routes(stranger: TestClient) -> None
     assert stranger.get("/openapi.json").json() == document
 
 
-def test_two_types_of_one_name_are_refused(app: FastAPI, parts: HttpParts) -> None:
+def test_two_types_of_one_name_are_refused(signal_router: APIRouter, parts: HttpParts) -> None:
     class HTTPValidationError(msgspec.Struct):
         x: int
 
@@ -91,11 +102,6 @@ def test_two_types_of_one_name_are_refused(app: FastAPI, parts: HttpParts) -> No
         dialect="native",
         summary="Twice",
     )
-    routers = [(inner, "signal") for inner in _routers(app)]
-    built = build_http(Settings(), parts, routers=routers, hot_routes=[route])  # type: ignore[arg-type]
+    built = build_http(Settings(), parts, routers=[(signal_router, "signal")], hot_routes=[route])
     with pytest.raises(errors.TrainyardError, match="named HTTPValidationError"):
         built.openapi()
-
-
-def _routers(app: FastAPI) -> list[object]:
-    return [route.original_router for route in app.router.routes if hasattr(route, "original_router")][1:2]

@@ -142,6 +142,8 @@ def test_an_overlap_is_a_number_of_seconds(keys: APIKeyManager, overlap_s: float
         ({"tenant": ""}, "tenant"),
         ({"scopes": "fly"}, "scopes"),
         ({"description": "x" * 501}, "description"),
+        ({"description": "a\x00"}, "description"),
+        ({"description": "a\ud800"}, "description"),
         ({"expires_at": 1.0}, "expires_at"),
         ({"expires_at": float("inf")}, "expires_at"),
         ({"expires_at": float("nan")}, "expires_at"),
