@@ -44,7 +44,7 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
         errors.StartupError: directory, lock, port or database do not allow a start.
     """
     settings = settings_module.load(flags, config_file)
-    models = ModelRegistry(settings.models_file).entries
+    models = ModelRegistry.from_settings(settings).entries
     data = DataDirectory(settings.data_dir)
     data.prepare()
     lock = DataDirectoryLock(data)

@@ -65,7 +65,7 @@ class Yard:
         self._sockets = make_socket_directory()
         self._control = self._sockets / "control.sock"
         self._supervisor = Supervisor(on_change=self._changed)
-        self._engines = {addresses.child_name(entry.name): entry for entry in around.models if entry.load != "off"}
+        self._engines = {addresses.child_name(entry.name): entry for entry in around.models if _is_served(entry)}
         self._stop = asyncio.Event()
         self._is_hurried = False
 
@@ -183,6 +183,11 @@ class Yard:
             },
             children=self._supervisor.status(),
         )
+
+
+def _is_served(entry: ModelEntry) -> bool:
+    """Whether there is something to start: a fake, or a model whose files are on this machine."""
+    return entry.load != "off" and (entry.backend == "fake" or entry.path is not None)
 
 
 def _reachable(host: str) -> str:

@@ -240,6 +240,8 @@ class ComputeLoop:
         answer = self._guarded([job], lambda: self._answer(job))
         if answer is not None:
             job.outlet.result(job.number, answer)
+        if isinstance(answer, types.OptimResult) and (run_id := calls.run_of(job.call)) is not None:
+            self._writer.changed(run_id)  # after the answer, which need not wait for the copy
 
     def _guarded(self, jobs: list[_Job], work: Callable[[], _Done]) -> _Done | None:
         """Work for jobs; when it fails, they get the error and the loop goes on."""
@@ -282,9 +284,7 @@ class ComputeLoop:
                 self._open_runs.discard(run_id)
                 return state
             case calls.OptimStep(run_id=run_id, learning_rate=learning_rate):
-                result = self._core.optim_step(run_id, learning_rate)
-                self._writer.changed(run_id)
-                return result
+                return self._core.optim_step(run_id, learning_rate)
             case calls.Save(run_id=run_id, mode=mode, directory=directory):
                 saved = self._core.save(run_id, mode, directory)
                 self._writer.flush(run_id)

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from trainyard.core import errors
 from trainyard.engine import addresses, base
 from trainyard.engine.client import SocketEngine
 
@@ -26,10 +27,17 @@ class EnginePool:
         """Find the engine of a local model, started when it was not."""
         path = addresses.socket_path(self._socket_directory, model)
         if not path.exists():
-            await self._ensure(addresses.child_name(model))
+            await self._started(model)
         if model not in self._engines:
             self._engines[model] = SocketEngine(path)
         return self._engines[model]
+
+    async def _started(self, model: str) -> None:
+        try:
+            await self._ensure(addresses.child_name(model))
+        except errors.NotFound as error:
+            message = f"{model} has no engine on this server: its files are not on this machine, or it is switched off"
+            raise errors.Unavailable(message, code="engine_not_configured") from error
 
     async def aclose(self) -> None:
         """Close all connections; the engines go on."""
