@@ -1,5 +1,6 @@
 """A server of one's own: `trainyard up` as a child process, for the demo, for tests, for a script that needs one."""
 
+import contextlib
 import json
 import os
 import signal
@@ -90,11 +91,10 @@ class LocalServer:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, start_new_session=True
             )
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
             self._wait()
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def stop(self) -> None:
         """Have it drain and end, by force when it takes too long; a second call changes nothing."""
