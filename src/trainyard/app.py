@@ -1,8 +1,7 @@
 """The composition root: settings -> core -> services -> one ASGI app, and the HTTP process around it."""
 
 import asyncio
-import hashlib
-import hmac
+import contextlib
 import socket
 import tempfile
 from collections.abc import AsyncIterator
@@ -14,15 +13,13 @@ from typing import Any
 import uvloop
 from fastapi import FastAPI
 
-from trainyard.core import settings
+from trainyard.core import opening, settings
 from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
-from trainyard.core.db import Database
 from trainyard.core.http import process
 from trainyard.core.http.application import HttpParts, build_http
-from trainyard.core.keys import APIKeyManager, derive_pepper
 from trainyard.core.processes import handover
 from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
@@ -34,6 +31,7 @@ from trainyard.serving.routes import native as serving_native
 from trainyard.serving.routes import openai as serving_openai
 from trainyard.serving.service import ServingService
 from trainyard.training.routes import signal as training_signal
+from trainyard.training.routes.artifacts import SIGNED_PATH
 from trainyard.training.service import TrainingService
 from trainyard.training.store import RunRegistry
 
@@ -55,30 +53,11 @@ def bootstrap(effective: settings.Settings) -> Bootstrap:
     Raises:
         errors.StartupError: Directory or database do not allow it.
     """
-    database = open_database(effective)
-    try:
+    ModelRegistry.from_settings(effective)  # a catalog at fault is one line now, not a process that fails later
+    with contextlib.closing(opening.database(effective)) as database:
         database.migrate()
-        made = open_keys(effective, database, SystemClock()).create_first_admin()
+        made = opening.keys(effective, database, SystemClock()).create_first_admin()
         return Bootstrap(made.key if made else None)
-    finally:
-        database.close()
-
-
-def open_database(effective: settings.Settings) -> Database:
-    """Open the database of the settings, its directory made when absent; the schema is left as it is."""
-    DataDirectory(effective.data_dir).prepare()
-    return Database(effective.database_url, sync=effective.database.sync)
-
-
-def open_keys(effective: settings.Settings, database: Database, clock: Clock) -> APIKeyManager:
-    """Open the key store under the pepper of this server."""
-    return APIKeyManager(database, derive_pepper(_secret(effective)), clock)
-
-
-def _secret(effective: settings.Settings) -> bytes:
-    if effective.secret is not None:
-        return effective.secret.get_secret_value().encode()
-    return DataDirectory(effective.data_dir).read_secret()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +80,9 @@ class Server:
 def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock | None = None) -> Server:
     """Plug everything together; the database has to be migrated already (`bootstrap`)."""
     time = clock or SystemClock()
-    database = open_database(effective)
-    parts = HttpParts(database, open_keys(effective, database, time), clock=time)
-    models = ModelRegistry(effective.models_file)
+    database = opening.database(effective)
+    parts = HttpParts(database, opening.keys(effective, database, time), clock=time)
+    models = ModelRegistry.from_settings(effective)
     tokenizers = Tokenizers(models)
     training = TrainingService(
         RunRegistry(database, time),
@@ -113,9 +92,17 @@ def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock
         DirectoryBlobs(DataDirectory(effective.data_dir).blobs),
         effective,
         time,
-        signing_key=hmac.new(_secret(effective), b"trainyard download links 1", hashlib.sha256).digest(),
+        signing_key=opening.signing_key(effective),
     )
-    serving = ServingService(models, engines, tokenizers, training.adapters, time)
+    serving = ServingService(
+        models,
+        engines,
+        tokenizers,
+        training.adapters,
+        time,
+        metrics=parts.metrics,
+        timeout_s=effective.server.request_timeout_s,
+    )
     _watch_engines(parts, models, engines)
 
     @asynccontextmanager
@@ -128,6 +115,7 @@ def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock
         parts,
         routers=[(training_signal.router(training), "signal"), (serving_openai.router(serving), "openai")],
         hot_routes=[*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)],
+        signed_paths=[SIGNED_PATH],
         shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
         lifespan=lifespan,
     )

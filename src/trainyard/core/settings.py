@@ -23,6 +23,9 @@ class ServerSettings(_Section):
     max_body_bytes: int = Field(
         default=20 * 1024 * 1024, ge=1024, description="Largest request body; more is answered 413."
     )
+    request_timeout_s: float = Field(
+        default=600.0, gt=0, le=86_400, description="Longest time for one generation, to its last token."
+    )
     drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds that running requests get at shutdown.")
 
 

@@ -151,10 +151,10 @@ def test_settings(temp_registry_file: Path, temp_models_config: Path) -> Setting
 @pytest.fixture
 def api_key_manager(test_settings: Settings, temp_database: Database) -> APIKeyManager:
     """An `APIKeyManager` over the temporary database, with the pepper of `test_client`."""
-    from trainyard import app
+    from trainyard.core import opening
     from trainyard.core.clock import SystemClock
 
-    return app.open_keys(test_settings, temp_database, SystemClock())
+    return opening.keys(test_settings, temp_database, SystemClock())
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A server to be killed, and what the chaos tests look at in it."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from trainyard.core.processes import ChildStatus, runfile
+from trainyard.core.processes import ChildStatus, ControlClient, RunFile, runfile
 from trainyard.sdk import Client, Run
 from trainyard.sdk.local_server import LocalServer
 
@@ -18,11 +19,16 @@ POCKET = "trainyard/pocket"
 LESSON = [{"text": "The green engine waits for Mara at the second platform."}]
 
 
+def run_file(server: LocalServer) -> RunFile:
+    """Ask the supervisor about its processes, as of now; `run.json` is as old as the last change of state."""
+    written = runfile.read(server.data_dir / "run.json")
+    assert written is not None
+    return asyncio.run(ControlClient(Path(written.control_socket)).status())
+
+
 def child(server: LocalServer, name: str) -> ChildStatus:
-    """Read what the server says of one of its processes."""
-    found = runfile.read(server.data_dir / "run.json")
-    assert found is not None
-    return next(one for one in found.children if one.name.startswith(name))
+    """Find one of its processes."""
+    return next(one for one in run_file(server).children if one.name.startswith(name))
 
 
 def is_back(server: LocalServer, name: str) -> bool:
@@ -45,8 +51,7 @@ def kill_pid(pid: int) -> None:
 
 def pids(server: LocalServer) -> list[int]:
     """List the supervisor and all its processes."""
-    found = runfile.read(server.data_dir / "run.json")
-    assert found is not None
+    found = run_file(server)
     return [found.pid, *(one.pid for one in found.children if one.pid is not None)]
 
 

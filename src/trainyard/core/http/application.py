@@ -1,5 +1,6 @@
 """Putting the HTTP edge together around the routes of the capabilities."""
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -12,15 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan
 
-from trainyard.core import errors
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
-from trainyard.core.http import edge, health, middleware
+from trainyard.core.http import document, edge, health, middleware
 from trainyard.core.http.auth import KeyChecker, RequireKey
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.drain import Drain, DrainGate
 from trainyard.core.http.health import Readiness
-from trainyard.core.http.hot import HotRoute, openapi_parts
+from trainyard.core.http.hot import HotRoute
 from trainyard.core.http.routing import DialectMap
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.settings import Settings
@@ -48,6 +48,7 @@ def build_http(
     *,
     routers: Sequence[tuple[APIRouter, Dialect]] = (),
     hot_routes: Sequence[HotRoute] = (),
+    signed_paths: Sequence[re.Pattern[str]] = (),
     shown_config: Callable[[], Mapping[str, object]] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
@@ -61,6 +62,7 @@ def build_http(
         parts: The core.
         routers: FastAPI routers with their own `prefix`, each with the dialect of its errors.
         hot_routes: Routes made by `hot.hot_route`.
+        signed_paths: Paths whose routes take a signature in the query in place of a key.
         shown_config: Further entries for `config` of `/health`.
         lifespan: What begins and ends with the server; times of last use of keys are written after it.
     """
@@ -70,7 +72,7 @@ def build_http(
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=_flushing(parts, lifespan),
-        middleware=_stack(settings, parts, dialect_map),
+        middleware=_stack(settings, parts, dialect_map, signed_paths),
         exception_handlers={HTTPException: edge.on_framework_error, RequestValidationError: edge.on_framework_error},
         redirect_slashes=False,
         strict_content_type=False,  # curl sends JSON as a form unless told otherwise; the body decides
@@ -86,7 +88,7 @@ def build_http(
     app.router.routes[:0] = hot_routes  # found first
     for route in hot_routes:
         dialect_map.add([route.path], route.dialect)
-    _document(app, hot_routes)
+    document.describe(app, hot_routes, dialect_map)
     return app
 
 
@@ -100,14 +102,16 @@ def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[Fas
     return lifespan
 
 
-def _stack(settings: Settings, parts: HttpParts, dialect_map: DialectMap) -> list[Middleware]:
+def _stack(
+    settings: Settings, parts: HttpParts, dialect_map: DialectMap, signed_paths: Sequence[re.Pattern[str]]
+) -> list[Middleware]:
     return [
         Middleware(middleware.RequestId),
         Middleware(middleware.AccessLog, metrics=parts.metrics, clock=parts.clock),
         Middleware(middleware.SecurityHeaders),
         Middleware(edge.ErrorEdge, dialect_map=dialect_map),
         Middleware(DrainGate, drain=parts.drain),
-        Middleware(RequireKey, checker=KeyChecker(parts.keys, parts.database)),
+        Middleware(RequireKey, checker=KeyChecker(parts.keys, parts.database), signed_paths=signed_paths),
         Middleware(middleware.BodyLimit, max_body_bytes=settings.server.max_body_bytes),
     ]
 
@@ -119,31 +123,3 @@ def _config(settings: Settings, parts: HttpParts) -> dict[str, object]:
         "max_body_bytes": settings.server.max_body_bytes,
         "max_live_runs_per_user": settings.training.max_live_runs_per_user,
     }
-
-
-def _document(app: FastAPI, hot_routes: Sequence[HotRoute]) -> None:
-    """Merge the hot routes into the document that FastAPI makes of its own."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            document = generate()
-            paths, schemas = openapi_parts(hot_routes)
-            components = document.setdefault("components", {})
-            known = components.setdefault("schemas", {})
-            twice = sorted(set(known) & set(schemas))
-            if twice:
-                raise errors.TrainyardError(f"two types of the interface are named {twice[0]}; rename one")
-            document["paths"].update(paths)
-            known.update(schemas)
-            components.setdefault("securitySchemes", {}).update(_SECURITY_SCHEMES)
-            app.openapi_schema = document
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]  # the way that FastAPI documents
-
-
-_SECURITY_SCHEMES = {
-    "HTTPBearer": {"type": "http", "scheme": "bearer"},
-    "APIKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-}

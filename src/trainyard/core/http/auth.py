@@ -1,7 +1,9 @@
 """Who asks: the key of a request, checked once, before the body is read."""
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, cast
+from urllib.parse import parse_qs
 
 from fastapi import Security
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -41,18 +43,31 @@ class KeyChecker:
 
 
 class RequireKey:
-    """Pure ASGI middleware: everything but the public paths needs a key, unknown paths too."""
+    """Pure ASGI middleware: everything but the public paths needs a key, unknown paths too.
 
-    def __init__(self, app: ASGIApp, checker: KeyChecker) -> None:
+    Args:
+        app: What comes next.
+        checker: Knows the keys.
+        signed_paths: Paths whose route checks the query's `signature` itself; with one, no key is needed.
+    """
+
+    def __init__(self, app: ASGIApp, checker: KeyChecker, signed_paths: Sequence[re.Pattern[str]] = ()) -> None:
         self._app = app
         self._checker = checker
+        self._signed_paths = signed_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the principal into the state of the request, or raise."""
-        if scope["type"] == "http" and scope["path"] not in PUBLIC_PATHS:
+        if scope["type"] == "http" and not self._is_open(scope):
             principal = await self._checker.check(HTTPConnection(scope))
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
+
+    def _is_open(self, scope: Scope) -> bool:
+        if scope["path"] in PUBLIC_PATHS:
+            return True
+        is_signed = any(pattern.fullmatch(scope["path"]) for pattern in self._signed_paths)
+        return is_signed and b"signature" in parse_qs(scope["query_string"])
 
 
 def read_key(connection: HTTPConnection) -> str:
