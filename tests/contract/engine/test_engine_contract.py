@@ -384,8 +384,8 @@ async def test_a_stream_is_parked_at_its_credit_and_ended_when_nobody_reads(make
 
 async def test_a_slow_reader_that_comes_back_gets_every_token(make: Make) -> None:
     engine = (await make()).engine
-    expected = [event.token for event in await read(engine, request(700))]
-    stream = engine.generate(request(700))
+    expected = [event.token for event in await read(engine, request(400))]
+    stream = engine.generate(request(400))
     tokens = [(await anext(stream)).token]
 
     async def is_parked() -> bool:
