@@ -51,7 +51,7 @@ def _chat(**message: object) -> dict[str, object]:
 REQUESTS = (
     Malformed("no body", "/runs", b"", 422, "required"),
     Malformed("not JSON", "/runs", b"{base_model: x}", 422, "not valid JSON"),
-    Malformed("not UTF-8", "/runs", b'{"base_model": "\xff"}', 400, "body"),
+    Malformed("not UTF-8", "/runs", b'{"base_model": "\xff"}', 422, "not valid UTF-8"),
     Malformed("a list for an object", "/runs", [1], 422, "dictionary"),
     Malformed("no model", "/runs", {"lora_r": 8}, 422, "base_model"),
     Malformed("path for a model", "/runs", {"base_model": "../../etc/passwd"}, 422, "org/name"),

@@ -91,6 +91,8 @@ def translate(error: Exception) -> tuple[errors.TrainyardError, int | None]:
             return error.__cause__, None  # FastAPI wraps what happens while it reads a body
         if isinstance(error.__cause__, RecursionError):
             return errors.InvalidRequest("The body is nested too deeply", code="invalid_json"), None
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            return errors.InvalidRequest("The body is not valid UTF-8", code="invalid_json"), None
         return _of_http(error), error.status_code
     if isinstance(error, TimeoutError):
         return errors.DeadlineExceeded(), None

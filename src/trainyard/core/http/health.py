@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from trainyard.core import errors
 from trainyard.core.http.drain import Drain
+from trainyard.core.http.health_bodies import Alive, Health, Ready, Root
 from trainyard.core.telemetry import Metrics
 from trainyard.core.version import VERSION
 
@@ -16,6 +18,13 @@ Probe = Callable[[], Awaitable[object]]
 
 SERVICE = "trainyard"
 PROBE_TIMEOUT_S = 2.0
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"model": Ready, "description": "A dependency does not work, or the server drains; ask again in a second"}
+}
+_METRICS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Samples, one per line", "content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 class Readiness:
@@ -63,19 +72,23 @@ def router(
     routes = APIRouter(tags=["health"])
 
     @routes.get("/", summary="Name and version")
-    async def root() -> dict[str, str]:
-        return {"name": SERVICE, "version": VERSION, "status": "running"}
+    async def root() -> Root:
+        return Root(name=SERVICE, version=VERSION, status="running")
 
     @routes.get("/healthz", summary="Whether the process answers")
-    async def healthz() -> dict[str, str]:
-        return {"status": "ok"}
+    async def healthz() -> Alive:
+        return Alive(status="ok")
 
     @routes.get("/health", summary="What this server is")
-    async def health() -> dict[str, object]:
-        config = dict(shown_config())
-        return {"status": "healthy", "service": SERVICE, "version": VERSION, "config": config}
+    async def health() -> Health:
+        return Health(status="healthy", service=SERVICE, version=VERSION, config=dict(shown_config()))
 
-    @routes.get("/readyz", summary="Whether every dependency works; 503 as soon as one does not")
+    @routes.get(
+        "/readyz",
+        summary="Whether every dependency works; 503 as soon as one does not",
+        response_model=Ready,
+        responses=_NOT_READY,
+    )
     async def readyz(_request: Request) -> JSONResponse:
         checks = await readiness.check()
         is_ready = all(check["ok"] for check in checks.values()) and not drain.is_draining
@@ -84,7 +97,12 @@ def router(
         body = {"status": status, "checks": checks}
         return JSONResponse(body, status_code=200 if is_ready else 503, headers=headers)
 
-    @routes.get("/metrics", summary="Metrics in Prometheus' text format")
+    @routes.get(
+        "/metrics",
+        summary="Metrics in Prometheus' text format",
+        response_class=PlainTextResponse,
+        responses=_METRICS,
+    )
     async def prometheus() -> Response:
         content, content_type = metrics.render()
         return Response(content, headers={"Content-Type": content_type})

@@ -12,7 +12,7 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from trainyard.core import errors
-from trainyard.core.http import auth
+from trainyard.core.http import auth, error_bodies
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.principal import Principal
 
@@ -33,6 +33,8 @@ class HotRoute(Route):
         dialect: Whose clients read its errors.
         request_type: Struct of the body.
         response_type: Struct of the JSON answer.
+        event_type: Struct of one server-sent event, where the route can answer with a stream.
+        raises: Errors of the route beyond those that its form brings along, for the documentation.
         summary: One line for the documentation.
     """
 
@@ -46,10 +48,14 @@ class HotRoute(Route):
         scope: str,
         dialect: Dialect,
         summary: str,
+        event_type: type[msgspec.Struct] | None = None,
+        raises: Sequence[type[errors.TrainyardError]] = (),
     ) -> None:
         self.dialect: Dialect = dialect
         self.request_type = request_type
         self.response_type = response_type
+        self.event_type = event_type
+        self.raises = tuple(raises)
         self.summary = summary
         decoder = msgspec.json.Decoder(request_type)
 
@@ -80,6 +86,8 @@ def hot_route(
     scope: str,
     dialect: Dialect,
     summary: str,
+    event_type: type[msgspec.Struct] | None = None,
+    raises: Sequence[type[errors.TrainyardError]] = (),
 ) -> HotRoute:
     """Make a hot route; `handler(request, body, principal)` answers with a struct or with a Starlette response."""
     return HotRoute(
@@ -90,6 +98,8 @@ def hot_route(
         scope=scope,
         dialect=dialect,
         summary=summary,
+        event_type=event_type,
+        raises=raises,
     )
 
 
@@ -136,17 +146,28 @@ def _hint(path: str, request_type: type[msgspec.Struct]) -> str:
 
 def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Describe hot routes for the OpenAPI document: path items and schemas."""
-    types = [kind for route in routes for kind in (route.request_type, route.response_type)]
+    used = (kind for route in routes for kind in (route.request_type, route.response_type, route.event_type))
+    types = list(dict.fromkeys(kind for kind in used if kind is not None))
     refs, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    pairs = zip(routes, refs[::2], refs[1::2], strict=True)
-    return {route.path: {"post": _operation(route, asked, given)} for route, asked, given in pairs}, dict(schemas)
+    ref_of = dict(zip(types, refs, strict=True))
+    return {route.path: {"post": _operation(route, ref_of)} for route in routes}, dict(schemas)
 
 
-def _operation(route: HotRoute, asked: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
+    asked = {"application/json": {"schema": ref_of[route.request_type]}}
+    success: dict[str, Any] = {
+        "description": "Success",
+        "content": {"application/json": {"schema": ref_of[route.response_type]}},
+    }
+    if route.event_type is not None:
+        events = [ref_of[route.event_type], error_bodies.reference(route.dialect)]
+        success["description"] = "Success; with `stream` as server-sent events, an error ends a stream as its last one"
+        success["content"]["text/event-stream"] = {"schema": {"anyOf": events}}
+    failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
     return {
         "summary": route.summary,
         "operationId": route.name,
-        "requestBody": {"required": True, "content": {"application/json": {"schema": asked}}},
-        "responses": {"200": {"description": "Success", "content": {"application/json": {"schema": given}}}},
+        "requestBody": {"required": True, "content": asked},
+        "responses": {"200": success, **{str(status): answer for status, answer in failures.items()}},
         "security": [{"HTTPBearer": []}, {"APIKeyHeader": []}],
     }

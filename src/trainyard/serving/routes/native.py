@@ -2,6 +2,7 @@
 
 from starlette.requests import Request
 
+from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, hot_route
 from trainyard.core.principal import Principal
 from trainyard.serving.routes import sse
@@ -9,6 +10,9 @@ from trainyard.serving.service import ServingService
 from trainyard.serving.types import Ask, GenerateRequest, GenerateResponse, fields
 
 DEFAULT_MAX_NEW_TOKENS = 256
+
+RAISED = (errors.UnknownModel, errors.DeadlineExceeded)
+"""What every route that generates can answer."""
 
 
 def hot_routes(service: ServingService) -> list[HotRoute]:
@@ -26,6 +30,7 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             request_type=GenerateRequest,
             response_type=GenerateResponse,
             scope="generate",
+            raises=RAISED,
             dialect="native",
             summary="Continue a prompt",
         )

@@ -11,12 +11,14 @@ from trainyard.core.principal import Principal
 from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import openai_chat, openai_text, sse
 from trainyard.serving.routes.models import router
+from trainyard.serving.routes.native import RAISED
 from trainyard.serving.routes.openai_head import Head
 from trainyard.serving.routes.sse import EventStream
 from trainyard.serving.service import ServingService
 from trainyard.serving.streams import Event
 from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Prompt, fields
-from trainyard.serving.types.openai import ChatResponse, CompletionResponse, StreamOptions
+from trainyard.serving.types.openai import StreamOptions
+from trainyard.serving.types.openai_answers import ChatChunk, ChatResponse, CompletionResponse
 from trainyard.serving.work import Work
 
 __all__ = ["hot_routes", "router"]
@@ -49,7 +51,9 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             chat_completions,
             request_type=ChatRequest,
             response_type=ChatResponse,
+            event_type=ChatChunk,
             scope="generate",
+            raises=RAISED,
             dialect="openai",
             summary="Answer a chat; with `stream` as server-sent events",
         ),
@@ -58,7 +62,9 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             completions,
             request_type=CompletionRequest,
             response_type=CompletionResponse,
+            event_type=CompletionResponse,
             scope="generate",
+            raises=RAISED,
             dialect="openai",
             summary="Continue a prompt; with `stream` as server-sent events",
         ),

@@ -7,22 +7,23 @@ from msgspec import UNSET, UnsetType
 from trainyard.engine.generation import DrawnToken, TextPiece
 from trainyard.serving.routes import sse
 from trainyard.serving.routes.openai_head import Head, bounded, shown, usage
-from trainyard.serving.types import Choice, openai
+from trainyard.serving.types import Choice
+from trainyard.serving.types import openai_answers as answers
 from trainyard.serving.work import Work
 
 
-def response(head: Head, work: Work, choices: Sequence[Choice]) -> openai.ChatResponse:
+def response(head: Head, work: Work, choices: Sequence[Choice]) -> answers.ChatResponse:
     """Write a whole answer."""
-    return openai.ChatResponse(
+    return answers.ChatResponse(
         id=head.id,
         object="chat.completion",
         created=head.created,
         model=head.model,
         system_fingerprint=choices[0].piece.weights_version,
         choices=[
-            openai.ChatChoice(
+            answers.ChatChoice(
                 index=choice.index,
-                message=openai.Said(role="assistant", content=choice.piece.text),
+                message=answers.Said(role="assistant", content=choice.piece.text),
                 logprobs=_logprobs(work, choice.piece),
                 finish_reason=choice.finish_reason,
             )
@@ -45,12 +46,12 @@ class ChunkWriter:
         version, chunks = piece.weights_version, b""
         if index not in self._begun:
             self._begun.add(index)
-            chunks += self._choice(index, openai.Delta(role="assistant", content=""), None, None, version)
+            chunks += self._choice(index, answers.Delta(role="assistant", content=""), None, None, version)
         if piece.text or piece.tokens:
-            delta = openai.Delta(content=piece.text)
+            delta = answers.Delta(content=piece.text)
             chunks += self._choice(index, delta, _logprobs(self._work, piece), None, version)
         if piece.finish_reason:
-            chunks += self._choice(index, openai.Delta(), None, piece.finish_reason, version)
+            chunks += self._choice(index, answers.Delta(), None, piece.finish_reason, version)
         return chunks
 
     def end(self) -> bytes:
@@ -60,19 +61,19 @@ class ChunkWriter:
     def _choice(
         self,
         index: int,
-        delta: openai.Delta,
-        logprobs: openai.ChatLogprobs | None,
-        finish: openai.Finish | None,
+        delta: answers.Delta,
+        logprobs: answers.ChatLogprobs | None,
+        finish: answers.Finish | None,
         version: str,
     ) -> bytes:
-        choice = openai.ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
+        choice = answers.ChatChunkChoice(index=index, delta=delta, logprobs=logprobs, finish_reason=finish)
         return self._chunk([choice], None if self._head.has_usage else UNSET, version)
 
     def _chunk(
-        self, choices: list[openai.ChatChunkChoice], counts: openai.Usage | UnsetType | None, version: str | UnsetType
+        self, choices: list[answers.ChatChunkChoice], counts: answers.Usage | UnsetType | None, version: str | UnsetType
     ) -> bytes:
         return sse.data(
-            openai.ChatChunk(
+            answers.ChatChunk(
                 id=self._head.id,
                 object="chat.completion.chunk",
                 created=self._head.created,
@@ -84,15 +85,15 @@ class ChunkWriter:
         )
 
 
-def _logprobs(work: Work, piece: TextPiece) -> openai.ChatLogprobs | None:
+def _logprobs(work: Work, piece: TextPiece) -> answers.ChatLogprobs | None:
     if work.ask.logprobs < 0:
         return None
-    return openai.ChatLogprobs(content=[_token(work, token) for token in piece.tokens])
+    return answers.ChatLogprobs(content=[_token(work, token) for token in piece.tokens])
 
 
-def _token(work: Work, token: DrawnToken) -> openai.TokenLogprob:
+def _token(work: Work, token: DrawnToken) -> answers.TokenLogprob:
     raw = work.token_bytes(token.token_id)
-    return openai.TokenLogprob(
+    return answers.TokenLogprob(
         token=shown(raw),
         logprob=bounded(token.logprob),
         bytes=list(raw),
@@ -100,6 +101,6 @@ def _token(work: Work, token: DrawnToken) -> openai.TokenLogprob:
     )
 
 
-def _rival(work: Work, token_id: int, logprob: float) -> openai.TopLogprob:
+def _rival(work: Work, token_id: int, logprob: float) -> answers.TopLogprob:
     raw = work.token_bytes(token_id)
-    return openai.TopLogprob(token=shown(raw), logprob=bounded(logprob), bytes=list(raw))
+    return answers.TopLogprob(token=shown(raw), logprob=bounded(logprob), bytes=list(raw))

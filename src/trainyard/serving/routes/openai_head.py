@@ -4,7 +4,8 @@ import secrets
 from dataclasses import dataclass
 
 from trainyard.core.clock import Clock
-from trainyard.serving.types.openai import StreamOptions, Usage
+from trainyard.serving.types.openai import StreamOptions
+from trainyard.serving.types.openai_answers import Usage
 from trainyard.serving.work import Work
 
 MIN_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have

@@ -8,14 +8,15 @@ from msgspec import UNSET, UnsetType
 from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import sse
 from trainyard.serving.routes.openai_head import Head, bounded, shown, usage
-from trainyard.serving.types import Choice, openai
+from trainyard.serving.types import Choice
+from trainyard.serving.types import openai_answers as answers
 from trainyard.serving.work import Work
 
 
-def response(head: Head, work: Work, choices: Sequence[Choice]) -> openai.CompletionResponse:
+def response(head: Head, work: Work, choices: Sequence[Choice]) -> answers.CompletionResponse:
     """Write a whole answer."""
     written = [
-        openai.CompletionChoice(
+        answers.CompletionChoice(
             index=choice.index,
             text=choice.piece.text,
             logprobs=_logprobs(work, choice.piece, 0),
@@ -38,7 +39,7 @@ class ChunkWriter:
         """Write what is new of one answer; the last chunk has the reason."""
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(piece.text)
-        choice = openai.CompletionChoice(
+        choice = answers.CompletionChoice(
             index=index,
             text=piece.text,
             logprobs=_logprobs(self._work, piece, offset),
@@ -54,11 +55,11 @@ class ChunkWriter:
 
 def _body(
     head: Head,
-    choices: list[openai.CompletionChoice],
+    choices: list[answers.CompletionChoice],
     version: str | UnsetType,
-    counts: openai.Usage | UnsetType | None,
-) -> openai.CompletionResponse:
-    return openai.CompletionResponse(
+    counts: answers.Usage | UnsetType | None,
+) -> answers.CompletionResponse:
+    return answers.CompletionResponse(
         id=head.id,
         object="text_completion",
         created=head.created,
@@ -69,11 +70,11 @@ def _body(
     )
 
 
-def _logprobs(work: Work, piece: TextPiece, offset: int) -> openai.CompletionLogprobs | None:
+def _logprobs(work: Work, piece: TextPiece, offset: int) -> answers.CompletionLogprobs | None:
     if work.ask.logprobs < 0:
         return None
     texts = [shown(work.token_bytes(token.token_id)) for token in piece.tokens]
-    return openai.CompletionLogprobs(
+    return answers.CompletionLogprobs(
         tokens=texts,
         token_logprobs=[bounded(token.logprob) for token in piece.tokens],
         top_logprobs=[

@@ -9,7 +9,7 @@ class ModelCard(BaseModel):
     """One model that the caller can name."""
 
     id: str = Field(description="Name to use as `model`.")
-    object: Literal["model"] = "model"
+    object: Literal["model"] = Field(default="model", description="Always `model`.")
     created: int = Field(description="Unix seconds: of the run, or of this server's start for the catalog's models.")
     owned_by: str = Field(description="User who trained the run; `trainyard` for the catalog's models.")
     status: Literal["available", "off"] = Field(description="`off`: listed, but its entry says `load: off`.")
@@ -23,5 +23,5 @@ class ModelCard(BaseModel):
 class ModelList(BaseModel):
     """All of them."""
 
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
+    object: Literal["list"] = Field(default="list", description="Always `list`.")
+    data: list[ModelCard] = Field(description="Models of the catalog, then the caller's runs.")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from trainyard.training import types
-from trainyard.training.routes.access import Trainer
+from trainyard.training.routes.access import NEEDS_ROOM, NEEDS_STATE, RunId, Trainer
 from trainyard.training.service import TrainingService
 
 
@@ -15,7 +15,7 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         """List the names that `base_model` can have."""
         return service.runs.models()
 
-    @routes.post("/runs", tags=["runs"], summary="Create a run")
+    @routes.post("/runs", tags=["runs"], summary="Create a run", responses=NEEDS_ROOM)
     async def create_run(who: Trainer, config: types.RunConfig) -> types.RunResponse:
         """Create a LoRA run; the answer shows the configuration as it takes effect."""
         return await service.runs.create(who, config)
@@ -26,16 +26,16 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         return await service.runs.list_own(who)
 
     @routes.get("/runs/{run_id}/status", tags=["runs"], summary="Where a run stands")
-    async def run_status(who: Trainer, run_id: str) -> types.RunStatus:
+    async def run_status(who: Trainer, run_id: RunId) -> types.RunStatus:
         """Tell current and durable step, and what a crash took."""
         return await service.runs.status(who, run_id)
 
     @routes.get("/runs/{run_id}/metrics", tags=["runs"], summary="What each step measured")
-    async def run_metrics(who: Trainer, run_id: str) -> types.MetricsResponse:
+    async def run_metrics(who: Trainer, run_id: RunId) -> types.MetricsResponse:
         """List one entry per optimiser step, oldest first."""
         return await service.runs.metrics(who, run_id)
 
-    @routes.post("/runs/{run_id}/complete", tags=["runs"], summary="End a run")
-    async def complete_run(who: Trainer, run_id: str) -> types.CompleteResponse:
+    @routes.post("/runs/{run_id}/complete", tags=["runs"], summary="End a run", responses=NEEDS_STATE)
+    async def complete_run(who: Trainer, run_id: RunId) -> types.CompleteResponse:
         """Write the run durably and end its training; it stays callable."""
         return await service.runs.complete(who, run_id)

@@ -10,23 +10,30 @@ from starlette.responses import StreamingResponse
 from trainyard.core import errors
 from trainyard.core.http import dialects
 from trainyard.training import types
-from trainyard.training.routes.access import Trainer
+from trainyard.training.routes.access import NEEDS_STATE, RunId, Trainer
 from trainyard.training.service import TrainingService
+
+
+class TokenStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
 
 _STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events, one per token: {token, token_id, logprob, is_finished}. When the engine "
-        "dies the last event is {error, detail, code, request_id}.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    }
+        "model": types.TokenChunk,
+        "description": "Server-sent events, one per token; when the engine dies the last one is a SignalError",
+    },
+    **NEEDS_STATE,
 }
 
 
 def add(routes: APIRouter, service: TrainingService) -> None:
     """Add the primitive that samples, in both forms."""
 
-    @routes.post("/runs/{run_id}/sample", tags=["primitives"], summary="Continue prompts")
-    async def sample(who: Trainer, run_id: str, request: types.SampleRequest) -> types.SampleResponse:
+    @routes.post("/runs/{run_id}/sample", tags=["primitives"], summary="Continue prompts", responses=NEEDS_STATE)
+    async def sample(who: Trainer, run_id: RunId, request: types.SampleRequest) -> types.SampleResponse:
         """Continue prompts with the weights of this moment."""
         return await service.sampling.sample(who, run_id, request)
 
@@ -35,15 +42,15 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         tags=["primitives"],
         summary="Continue a prompt, token by token",
         responses=_STREAM_ANSWER,
-        response_class=StreamingResponse,
+        response_class=TokenStream,
     )
     async def sample_stream(
-        who: Trainer, run_id: str, request: types.StreamRequest, connection: Request
-    ) -> StreamingResponse:
+        who: Trainer, run_id: RunId, request: types.StreamRequest, connection: Request
+    ) -> TokenStream:
         """Send each token as it is drawn; leaving cancels."""
         chunks = await service.sampling.stream(who, run_id, request)
         events = _events(chunks, getattr(connection.state, "request_id", None))
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return TokenStream(events, headers={"Cache-Control": "no-store"})
 
 
 async def _events(chunks: AsyncIterator[types.TokenChunk], request_id: str | None) -> AsyncIterator[bytes]:

@@ -60,7 +60,7 @@ class GradStats(Result):
     """The gradient that is held after the call."""
 
     norm: float = Field(description="L2 norm of accumulated sum / accumulated weight.")
-    max: float = Field(description="Largest absolute entry.")
+    max: float = Field(description="Largest absolute entry of the same.")
 
 
 class ForwardBackwardMetrics(Result):
@@ -86,7 +86,7 @@ class ForwardBackwardResponse(Result):
         description="Always completed: the call is blocking, errors have their own answer."
     )
     rl_metrics: None = Field(default=None, description="Null: no reinforcement learning loss exists here.")
-    metrics: ForwardBackwardMetrics = Field(description="What the call processed.")
+    metrics: ForwardBackwardMetrics = Field(description="The call in numbers: tokens, loss and seconds.")
 
 
 class OptimStepRequest(Request):

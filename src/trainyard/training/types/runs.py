@@ -40,10 +40,10 @@ class RunResponse(Result):
     """A run as `POST /runs` and `GET /runs` show it."""
 
     run_id: str = Field(description="`run_` + 16 hex digits; a model name for /v1 from the first optimiser step on.")
-    user_id: str = Field(description="Owner.")
+    user_id: str = Field(description="User who owns the run.")
     base_model: str = Field(description="Catalog name of the base model.")
     status: RunState = Field(description="initialized, active, paused, completed, failed or cancelled.")
-    created_at: datetime = Field(description="UTC.")
+    created_at: datetime = Field(description="When the run was created, UTC.")
     config: EffectiveConfig = Field(description="Configuration with the effective values.")
     gpu: GpuAssignment = Field(description="What became of gpu_config.")
 
@@ -87,7 +87,7 @@ class RunStatus(RunResponse):
 class MetricsResponse(Result):
     """What `GET /runs/{id}/metrics` answers."""
 
-    run_id: str = Field(description="The run.")
+    run_id: str = Field(description="The run, `run_` + 16 hex digits.")
     step: int = Field(description="Optimiser steps applied.")
     metrics: list[dict[str, object]] = Field(
         description="One entry per optimiser step, oldest first: timestamp (Unix seconds), step, loss, grad_norm, "
@@ -99,8 +99,8 @@ class CompleteResponse(Result):
     """What `complete` answers."""
 
     success: bool = Field(description="Always true; errors have their own answer.")
-    run_id: str = Field(description="The run.")
-    status: RunState = Field(description="completed.")
+    run_id: str = Field(description="The run, `run_` + 16 hex digits.")
+    status: RunState = Field(description="Always completed.")
     total_cost: float = Field(default=0.0, description="Always 0: this server charges nothing.")
     charged_during_run: float = Field(default=0.0, description="Always 0: this server charges nothing.")
     final_charge: float = Field(default=0.0, description="Always 0: this server charges nothing.")

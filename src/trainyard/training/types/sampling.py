@@ -40,7 +40,9 @@ class SampleResponse(Result):
     logprobs: list[list[float]] | None = Field(
         description="Natural log-probability of each drawn id, before temperature and top_p; null = not asked."
     )
-    finish_reasons: list[str] = Field(description="stop or length.")
+    finish_reasons: list[str] = Field(
+        description="`stop`: the model ended; `length`: max_tokens or the context is used up."
+    )
     weights_versions: list[str] = Field(description="`<run_id>@<step>` whose weights drew each continuation.")
 
 

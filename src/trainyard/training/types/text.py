@@ -26,7 +26,7 @@ class TokenizeRequest(Request):
 class TokenizeResponse(Result):
     """What `tokenize` answers: one list per text, also for a single one."""
 
-    token_ids: list[list[int]] = Field(description="Ids.")
+    token_ids: list[list[int]] = Field(description="Ids of each text, from 0.")
     tokens: list[list[str]] = Field(description="The same as the vocabulary spells them.")
 
 
@@ -52,7 +52,7 @@ class TokenizerInfoResponse(Result):
     bos_token_id: int | None = Field(description="Begin of sequence; null = none.")
     eos_token_id: int | None = Field(description="End of sequence; null = none.")
     pad_token_id: int | None = Field(description="Padding; null = none.")
-    unk_token_id: int | None = Field(description="Unknown; null = none.")
+    unk_token_id: int | None = Field(description="Stands for unknown text; null = none.")
     special_tokens: dict[str, str] = Field(description="Name -> spelling.")
 
 
@@ -63,8 +63,8 @@ class ModelInfoResponse(Result):
     architecture: str = Field(description="As in the model's config.json.")
     num_parameters: int = Field(description="Numbers in the frozen model.")
     trainable_parameters: int | None = Field(description="Numbers in this run's adapter; null = it trains no more.")
-    hidden_size: int = Field(description="Width.")
-    num_layers: int = Field(description="Depth.")
+    hidden_size: int = Field(description="Numbers per position between the layers.")
+    num_layers: int = Field(description="Decoder layers.")
     num_attention_heads: int = Field(description="Query heads.")
     num_key_value_heads: int = Field(description="Key and value heads.")
     vocab_size: int = Field(description="Rows of the embedding.")
