@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,14 +14,14 @@ from typing import Any
 import uvloop
 from fastapi import FastAPI
 
-from trainyard.core import opening, settings
+from trainyard.core import errors, opening, settings
 from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
 from trainyard.core.http import process
 from trainyard.core.http.application import HttpParts, build_http
-from trainyard.core.processes import handover
+from trainyard.core.processes import CONFIG_EXIT, handover
 from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
 from trainyard.engine.base import Engines
@@ -152,17 +153,24 @@ def _watch_engines(parts: HttpParts, models: ModelRegistry, engines: Engines) ->
 
 
 def serve() -> None:
-    """Run the HTTP process that `trainyard up` starts; its hand-over stands on standard input."""
+    """Run the HTTP process that `trainyard up` starts; its hand-over stands on standard input.
+
+    Exits with `CONFIG_EXIT` when a new start would not help.
+    """
     given = handover.read()
     effective = settings.load(given.flags, Path(given.config_file) if given.config_file else None)
     configure_logging(effective.log)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(given, effective))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(given, effective))
+    except (errors.ConfigError, errors.StartupError) as error:
+        print(error.message, file=sys.stderr)  # noqa: T201 - into the log; the supervisor reads the status
+        sys.exit(CONFIG_EXIT)
 
 
 async def _serve(given: handover.Handover, effective: settings.Settings) -> None:
     control = ControlClient(Path(given.control_socket))
-    engines = EnginePool(Path(given.socket_directory), control.ensure)
+    engines = EnginePool(Path(given.socket_directory), control.ensure, control.check)
     server = build_server(effective, engines)
     try:
         await process.run(

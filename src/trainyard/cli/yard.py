@@ -80,7 +80,7 @@ class Yard:
         for name, entry in self._engines.items():
             self._supervisor.add(self._engine(name, entry))
         control = await asyncio.start_unix_server(
-            ControlServer(self._run_file, self._supervisor.ensure).serve, self._control
+            ControlServer(self._run_file, self._supervisor.ensure, self._supervisor.check).serve, self._control
         )
         try:
             self._start()

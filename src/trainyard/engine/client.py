@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -108,9 +109,17 @@ class SocketEngine(LineEngine):
     Args:
         path: The engine's socket.
         connect_timeout_s: After this long without a connection a call fails; a missing socket fails at once.
+        on_refused: Asked when there is no connection; raises when waiting does not help.
     """
 
-    def __init__(self, path: Path, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        connect_timeout_s: float = 5.0,
+        on_refused: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self._on_refused = on_refused
         self._path = path
         self._connect_timeout_s = connect_timeout_s
         self._connection: Connection | None = None
@@ -140,5 +149,7 @@ class SocketEngine(LineEngine):
             async with asyncio.timeout(self._connect_timeout_s):
                 reader, writer = await asyncio.open_unix_connection(self._path)
         except (OSError, TimeoutError) as error:
+            if self._on_refused is not None:
+                await self._on_refused()
             raise switchboard.engine_away(f"no connection: {type(error).__name__}") from error
         return Connection(Channel(reader, writer))

@@ -10,11 +10,19 @@ from trainyard.engine.pool import EnginePool
 
 
 class Asked:
-    """A supervisor that has children of these names."""
+    """A supervisor that has children of these names, some of which have failed for good."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, failed: tuple[str, ...] = ()) -> None:
         self.names = names
+        self.failed = failed
         self.asked: list[str] = []
+
+    def pool(self, directory: Path) -> EnginePool:
+        return EnginePool(directory, self.ensure, self.check)
+
+    async def check(self, name: str) -> None:
+        if name in self.failed:
+            raise errors.Unavailable(f"{name} has failed: 5 crashes", code="child_failed")
 
     async def ensure(self, name: str) -> None:
         self.asked.append(name)
@@ -24,7 +32,7 @@ class Asked:
 
 async def test_an_engine_without_a_socket_is_asked_for_and_then_kept(tmp_path: Path) -> None:
     asked = Asked("engine:org/model")
-    pool = EnginePool(tmp_path, asked.ensure)
+    pool = asked.pool(tmp_path)
     first = await pool.get("org/model")
     assert asked.asked == ["engine:org/model"]
     addresses.socket_path(tmp_path, "org/model").touch()
@@ -34,7 +42,7 @@ async def test_an_engine_without_a_socket_is_asked_for_and_then_kept(tmp_path: P
 
 
 async def test_a_model_that_the_supervisor_does_not_know_is_unavailable(tmp_path: Path) -> None:
-    pool = EnginePool(tmp_path, Asked().ensure)
+    pool = Asked().pool(tmp_path)
     with pytest.raises(errors.Unavailable) as away:
         await pool.get("org/model")
     assert away.value.code == "engine_not_configured"
@@ -42,10 +50,18 @@ async def test_a_model_that_the_supervisor_does_not_know_is_unavailable(tmp_path
 
 async def test_a_socket_that_nobody_listens_on_is_an_engine_that_restarts(tmp_path: Path) -> None:
     addresses.socket_path(tmp_path, "m").touch()
-    engine = await EnginePool(tmp_path, Asked().ensure).get("m")
+    engine = await Asked().pool(tmp_path).get("m")
     with pytest.raises(errors.Unavailable) as away:
         await engine.info()
     assert (away.value.code, away.value.retry_after_s) == ("engine_restarting", 1.0)
+
+
+async def test_a_socket_of_an_engine_that_has_failed_says_so_and_promises_nothing(tmp_path: Path) -> None:
+    addresses.socket_path(tmp_path, "m").touch()
+    engine = await Asked(failed=("engine:m",)).pool(tmp_path).get("m")
+    with pytest.raises(errors.Unavailable) as away:
+        await engine.info()
+    assert (away.value.code, away.value.retry_after_s) == ("engine_failed", None)
 
 
 @pytest.mark.parametrize(

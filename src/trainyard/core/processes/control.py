@@ -1,4 +1,4 @@
-"""Asking the supervisor from another process: JSON lines over a unix socket, `status` and `ensure`."""
+"""Asking the supervisor from another process: JSON lines over a unix socket, `status`, `ensure` and `check`."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from trainyard.core.processes.runfile import RunFile
 class ControlRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line to the supervisor."""
 
-    op: Literal["status", "ensure"]
+    op: Literal["status", "ensure", "check"]
     name: str = ""
 
 
@@ -45,11 +45,15 @@ class ControlServer:
     Args:
         status: Gives what `run.json` holds, as of now.
         ensure: Has a child running; raises errors.TrainyardError.
+        check: Raises errors.TrainyardError when a child has failed for good.
     """
 
-    def __init__(self, status: Callable[[], RunFile], ensure: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, status: Callable[[], RunFile], ensure: Callable[[str], Awaitable[None]], check: Callable[[str], None]
+    ) -> None:
         self._status = status
         self._ensure = ensure
+        self._check = check
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the lines of one connection."""
@@ -64,7 +68,10 @@ class ControlServer:
             request = _request.decode(line)
             if request.op == "status":
                 return ControlAnswer(run=self._status())
-            await self._ensure(request.name)
+            if request.op == "check":
+                self._check(request.name)
+            else:
+                await self._ensure(request.name)
             return ControlAnswer()
         except msgspec.DecodeError as error:
             return ControlAnswer(error=ControlError("InvalidRequest", str(error), "validation_error"))
@@ -95,6 +102,10 @@ class ControlClient:
             errors.Unavailable: it has failed, or the supervisor does not answer.
         """
         await self._ask(ControlRequest("ensure", name))
+
+    async def check(self, name: str) -> None:
+        """Return when a child runs or will run again by itself; raises as `ensure` does."""
+        await self._ask(ControlRequest("check", name))
 
     async def _ask(self, request: ControlRequest) -> ControlAnswer:
         try:

@@ -77,13 +77,19 @@ class Supervisor:
 
         Raises:
             errors.NotFound: there is no such child.
-            errors.Unavailable: it has failed or is being stopped.
+            errors.Unavailable: it has failed for good (code `child_failed`) or is being stopped (`child_stopped`).
         """
         self.start(name)
         state = await self.wait_for(name, SETTLED)
+        self.check(name)
         if state is not ChildState.READY:
-            reason = self._find(name).reason or "it was stopped"
-            raise errors.Unavailable(f"{name} is {state.value}: {reason}", code="engine_restarting", retry_after_s=5.0)
+            raise errors.Unavailable(f"{name} was stopped", code="child_stopped")
+
+    def check(self, name: str) -> None:
+        """Raise errors.Unavailable (code `child_failed`) when a child has failed and is not started again."""
+        child = self._find(name)
+        if child.state is ChildState.FAILED:
+            raise errors.Unavailable(f"{name} has failed: {child.reason}", code="child_failed")
 
     async def wait_for(self, name: str, wanted: Collection[ChildState]) -> ChildState:
         """Wait until a child is in one of the states, and tell which."""

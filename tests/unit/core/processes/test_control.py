@@ -21,18 +21,22 @@ RUN = RunFile(
 )
 REFUSED = {
     "unknown": errors.NotFound("there is no child unknown; known: http", code="unknown_child"),
-    "broken": errors.Unavailable("broken is failed", code="engine_restarting", retry_after_s=5.0),
+    "broken": errors.Unavailable("broken has failed", code="child_failed"),
 }
 
 
-async def ensure(name: str) -> None:
+def check(name: str) -> None:
     if name in REFUSED:
         raise REFUSED[name]
 
 
+async def ensure(name: str) -> None:
+    check(name)
+
+
 @pytest.fixture
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    server = await asyncio.start_unix_server(ControlServer(lambda: RUN, ensure).serve, tmp_path / "control")
+    server = await asyncio.start_unix_server(ControlServer(lambda: RUN, ensure, check).serve, tmp_path / "control")
     yield tmp_path / "control"
     server.close()
     await server.wait_closed()
@@ -42,8 +46,9 @@ async def test_status_is_what_the_supervisor_says(path: Path) -> None:
     assert await ControlClient(path).status() == RUN
 
 
-async def test_ensure_returns_when_the_child_is_ready(path: Path) -> None:
+async def test_ensure_and_check_return_when_the_child_is_well(path: Path) -> None:
     await ControlClient(path).ensure("http")
+    await ControlClient(path).check("http")
 
 
 @pytest.mark.parametrize("name", REFUSED)
