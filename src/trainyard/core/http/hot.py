@@ -161,7 +161,7 @@ def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[st
     }
     if route.event_type is not None:
         events = [ref_of[route.event_type], error_bodies.reference(route.dialect)]
-        success["description"] = "Success; with `stream` as server-sent events, an error ends a stream as its last one"
+        success["description"] = "Success; with `stream` server-sent events, of which an error is the last one"
         success["content"]["text/event-stream"] = {"schema": {"anyOf": events}}
     failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
     return {

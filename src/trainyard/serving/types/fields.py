@@ -20,23 +20,36 @@ PromptText = Annotated[
     ),
 ]
 MaxTokens = Annotated[
-    int, Meta(ge=1, le=1_000_000, description="Most tokens to generate; prompt and answer share the model's context.")
+    int,
+    Meta(
+        ge=1,
+        le=1_000_000,
+        description="Most tokens to generate; prompt and answer share the model's context. Null = what the context "
+        "leaves, but at most 256 on /v1/generate and 16 on /v1/completions.",
+    ),
 ]
 Temperature = Annotated[
-    float, Meta(ge=0, le=2, description="0 takes the likeliest token; 1 draws from the model's own distribution.")
+    float,
+    Meta(ge=0, le=2, description="0 takes the likeliest token; 1 and null draw from the model's own distribution."),
 ]
-TopP = Annotated[float, Meta(gt=0, le=1, description="Draw from the likeliest tokens that hold this probability.")]
-TopK = Annotated[int, Meta(ge=0, le=1_000_000, description="Draw from this many likeliest tokens; 0 = all.")]
+TopP = Annotated[
+    float, Meta(gt=0, le=1, description="Draw from the likeliest tokens that hold this probability; null = 1, all.")
+]
+TopK = Annotated[int, Meta(ge=0, le=1_000_000, description="Draw from this many likeliest tokens; 0 and null = all.")]
 Seed = Annotated[
     int,
-    Meta(ge=0, le=2**63 - 1, description="Same seed, prompt and weights give the same text; choice i uses seed + i."),
+    Meta(
+        ge=0,
+        le=2**63 - 1,
+        description="Same seed, prompt and weights give the same text; choice i uses seed + i. Null = drawn.",
+    ),
 ]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 StopTexts = Annotated[
     StopText | Annotated[list[StopText], Meta(max_length=8)],
     Meta(description="Text ends before the first of these; up to 8 strings of 1-256 characters."),
 ]
-Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="Answers to generate, side by side.")]
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="Answers to generate, side by side; null = 1.")]
 NoPenalty = Annotated[
     float, Meta(ge=0, le=0, description="Penalties are not available: only 0, which is no penalty, is accepted.")
 ]

@@ -137,7 +137,7 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     object: Annotated[Literal["chat.completion.chunk"], Meta(description="Always `chat.completion.chunk`.")]
     created: Created
     model: ModelUsed
-    system_fingerprint: Fingerprint | UnsetType
+    system_fingerprint: Fingerprint | UnsetType = UNSET
     choices: Annotated[list[ChatChunkChoice], Meta(description="One entry; none in the chunk with the token counts.")]
     usage: StreamUsage = UNSET
 
@@ -149,7 +149,7 @@ class CompletionResponse(Struct, frozen=True, kw_only=True):
     object: Annotated[Literal["text_completion"], Meta(description="Always `text_completion`.")]
     created: Created
     model: ModelUsed
-    system_fingerprint: Fingerprint | UnsetType
+    system_fingerprint: Fingerprint | UnsetType = UNSET
     choices: Annotated[
         list[CompletionChoice],
         Meta(description="`n` answers per prompt by index; in a stream one, or none beside the token counts."),

@@ -104,7 +104,9 @@ class CompleteResponse(Result):
     total_cost: float = Field(default=0.0, description="Always 0: this server charges nothing.")
     charged_during_run: float = Field(default=0.0, description="Always 0: this server charges nothing.")
     final_charge: float = Field(default=0.0, description="Always 0: this server charges nothing.")
-    message: str | None = Field(default=None, description="Set when the run was completed before.")
+    message: str | None = Field(
+        default=None, description="Set when the run was completed before, or gradients that waited were dropped."
+    )
 
 
 class ModelsResponse(Result):

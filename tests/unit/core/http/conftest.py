@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
-from trainyard.core.http import auth, hot
+from trainyard.core.http import auth, error_bodies, hot
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.principal import Principal
@@ -59,6 +59,10 @@ class ChatAnswer(msgspec.Struct):
     output: str
 
 
+class ChatEvent(msgspec.Struct):
+    piece: str
+
+
 def _signal() -> APIRouter:
     routes = APIRouter(prefix="/runs", tags=["training"])
 
@@ -78,7 +82,7 @@ def _signal() -> APIRouter:
 
         return StreamingResponse(pieces())
 
-    @routes.post("/{run_id}/raw")
+    @routes.post("/{run_id}/raw", responses=error_bodies.responses("signal", errors.Conflict))
     async def raw(run_id: str, request: Request, who: Trainer) -> dict[str, int]:
         return {"bytes": len(await request.body())}
 
@@ -121,6 +125,8 @@ def app(parts: HttpParts) -> FastAPI:
         chat,
         request_type=ChatBody,
         response_type=ChatAnswer,
+        event_type=ChatEvent,
+        raises=[errors.UnknownModel],
         scope="generate",
         dialect="openai",
         summary="Chat",

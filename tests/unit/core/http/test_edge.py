@@ -94,6 +94,15 @@ def test_a_body_that_is_no_json_is_422(client: TestClient, content: str) -> None
     assert answer.json()["error"]
 
 
+@pytest.mark.parametrize("content", [b'{"rank": "\xff"}', b"\xfe", b'{"rank": 1}\xc3'])
+def test_a_body_that_is_not_utf_8_is_422_and_says_so(client: TestClient, content: bytes) -> None:
+    answer = client.post("/runs", content=content)
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (422, "invalid_json")
+    assert body["error"] == "The body is not valid UTF-8"
+    assert body["detail"] == [{"type": "invalid_json", "loc": ["body"], "msg": "The body is not valid UTF-8"}]
+
+
 def test_a_body_of_a_hundred_thousand_brackets_is_no_crash(signal_router: APIRouter, parts: HttpParts) -> None:
     unlimited = build_http(Settings(), parts, routers=[(signal_router, "signal")])
     with TestClient(unlimited, headers={"X-API-Key": parts.keys.generate_key("ada")}) as client:

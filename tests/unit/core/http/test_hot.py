@@ -87,21 +87,21 @@ def test_the_document_holds_hot_and_control_routes(stranger: TestClient) -> None
 
 
 def test_two_types_of_one_name_are_refused(signal_router: APIRouter, parts: HttpParts) -> None:
-    class HTTPValidationError(msgspec.Struct):
+    class RunBody(msgspec.Struct):
         x: int
 
-    async def handler(*_: object) -> HTTPValidationError:
+    async def handler(*_: object) -> RunBody:
         raise NotImplementedError
 
     route = hot.hot_route(
         "/twice",
         handler,
-        request_type=HTTPValidationError,
-        response_type=HTTPValidationError,
+        request_type=RunBody,
+        response_type=RunBody,
         scope="train",
         dialect="native",
         summary="Twice",
     )
     built = build_http(Settings(), parts, routers=[(signal_router, "signal")], hot_routes=[route])
-    with pytest.raises(errors.TrainyardError, match="named HTTPValidationError"):
+    with pytest.raises(errors.TrainyardError, match="named RunBody"):
         built.openapi()
