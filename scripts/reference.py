@@ -5,7 +5,7 @@ What has no description in the code (a setting, a route, a command, an option, a
 
 import argparse
 import inspect
-import re
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -85,6 +85,11 @@ def errors_page() -> str:
     return "# Errors\n\n" + table(("class", "code", "HTTP status", "exit code", "meaning and what to do"), rows)
 
 
+def plain(number: float) -> float:
+    """Take the `.0` off a whole number."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 def kind_of(schema: Mapping[str, Any]) -> str:
     """Name the type and the bounds of a JSON schema."""
     if "$ref" in schema:
@@ -95,7 +100,7 @@ def kind_of(schema: Mapping[str, Any]) -> str:
         return ", ".join(repr(v) for v in schema.get("enum", [schema.get("const")]))
     words = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
     words |= {"minLength": "length >=", "maxLength": "length <=", "minItems": "items >=", "maxItems": "items <="}
-    bounds = [f"{sign} {schema[word]}" for word, sign in words.items() if word in schema]
+    bounds = [f"{sign} {plain(schema[word])}" for word, sign in words.items() if word in schema]
     inner = f" of {kind_of(schema['items'])}" if isinstance(schema.get("items"), dict) else ""
     return " ".join([str(schema.get("type", "any")) + inner, *bounds])
 
@@ -106,15 +111,28 @@ def meaning_of(schema: Mapping[str, Any]) -> str | None:
     return schema.get("description") or next((text for text in inner if text), None)
 
 
-def field_table(name: str, schema: Mapping[str, Any], is_asked: bool) -> str:
-    """Describe the fields of one type; those of a request have to say what they mean."""
+def default_of(schema: Mapping[str, Any], is_required: bool) -> str:
+    """Tell what a field has when it is not sent; one without a default may be absent from an answer."""
+    if is_required:
+        return "required"
+    return f"`{json.dumps(schema['default'])}`" if "default" in schema else "optional"
+
+
+def field_table(name: str, schema: Mapping[str, Any]) -> str:
+    """Describe the fields of one type."""
+    if "enum" in schema:
+        return f"One of {kind_of(schema)}.\n"
     required = set(schema.get("required", ()))
     rows: list[tuple[object, ...]] = []
     for field, spec in schema.get("properties", {}).items():
-        default = "required" if field in required else f"`{spec.get('default')}`"
-        meaning = described(meaning_of(spec) or (None if is_asked else "–"), f"field {name}.{field}")
-        rows.append((f"`{field}`", kind_of(spec), default, meaning))
+        meaning = described(meaning_of(spec), f"field {name}.{field}")
+        rows.append((f"`{field}`", kind_of(spec), default_of(spec, field in required), meaning))
     return table(("field", "type", "default", "meaning"), rows) if rows else "No fields.\n"
+
+
+def answer_kind(media: str, schema: Mapping[str, Any]) -> str:
+    """Name the type of an answer, and its media type where it is not JSON."""
+    return kind_of(schema) if media == "application/json" else f"{kind_of(schema)} as `{media}`"
 
 
 def route_section(path: str, method: str, operation: Mapping[str, Any]) -> str:
@@ -122,11 +140,14 @@ def route_section(path: str, method: str, operation: Mapping[str, Any]) -> str:
     lines = [f"### `{method.upper()} {path}`\n", described(operation.get("summary"), f"route {method} {path}") + "\n"]
     if operation.get("description"):
         lines.append(operation["description"].strip() + "\n")
+    for parameter in operation.get("parameters", ()):
+        meaning = described(meaning_of(parameter), f"parameter {parameter['name']} of {path}")
+        lines.append(f"`{parameter['name']}` in the {parameter['in']}: {kind_of(parameter['schema'])}. {meaning}\n")
     for media in operation.get("requestBody", {}).get("content", {}).values():
         lines.append(f"Body: {kind_of(media['schema'])}\n")
     for status, answer in operation.get("responses", {}).items():
-        kinds = [kind_of(m["schema"]) for m in answer.get("content", {}).values() if m.get("schema")]
-        lines.append(f"* {status}: {cell(answer.get('description', ''))}{' — ' + ', '.join(kinds) if kinds else ''}")
+        kinds = [answer_kind(media, spec["schema"]) for media, spec in answer.get("content", {}).items() if spec]
+        lines.append(f"* {status}: {cell(answer.get('description', ''))}{' — ' + '; '.join(kinds) if kinds else ''}")
     return "\n".join(lines) + "\n"
 
 
@@ -136,11 +157,20 @@ def http_page() -> str:
     parts = ["# HTTP reference\n", "The same as `/docs` and `/openapi.json` of a running server.\n", "## Routes\n"]
     for path, operations in sorted(document["paths"].items()):
         parts += [route_section(path, method, op) for method, op in operations.items()]
-    asked = set(re.findall(r"Body: (\w+)", "\n".join(parts)))
     parts.append("## Types\n")
     for name, schema in sorted(document["components"]["schemas"].items()):
-        parts += [f"### {name}\n", cell(schema.get("description", "")) + "\n", field_table(name, schema, name in asked)]
+        parts += [
+            f"### {name}\n",
+            described(schema.get("description"), f"type {name}") + "\n",
+            field_table(name, schema),
+        ]
     return "\n".join(parts)
+
+
+def option_kind(parameter: Any) -> str:
+    """Name the Python type of an option, without its module."""
+    annotation = parameter.type_descriptor.annotation
+    return annotation.__name__.lower() if isinstance(annotation, type) else str(annotation)
 
 
 def command_sections(command: Any, path: str) -> Iterator[str]:
@@ -153,7 +183,9 @@ def command_sections(command: Any, path: str) -> Iterator[str]:
     for parameter in command.params:
         names = ", ".join(f"`{o}`" for o in parameter.opts)
         text = described(getattr(parameter, "help", None), f"{path} {names}")
-        rows.append((names, parameter.type.name, "required" if parameter.required else f"`{parameter.default}`", text))
+        rows.append(
+            (names, option_kind(parameter), "required" if parameter.required else f"`{parameter.default}`", text)
+        )
     meaning = (command.help or "").split("\f")[0].strip()
     options = table(("option", "type", "default", "meaning"), rows)
     yield f"## `{path}`\n\n{described(meaning, f'command {path}')}\n\n{options}"
