@@ -1,8 +1,8 @@
 """The frozen matrices as the sampler applies them: plain, or packed for few rows.
 
 A decode step multiplies each matrix by a handful of rows. Measured on one thread at 16 rows (512 x 2,752, float32):
-PyTorch's own matmul reaches 42 GFLOP/s, oneDNN's on a matrix in its blocked layout 73. The blocked copy doubles the memory
-of the weights, so it is made for small models only; frozen weights never change, so it is never stale.
+PyTorch's own matmul reaches 42 GFLOP/s, oneDNN's on a matrix in its blocked layout 73. The blocked copy doubles the
+memory of the weights, so it is made for small models only; frozen weights never change, so it is never stale.
 """
 
 import torch

@@ -72,8 +72,8 @@ def decode(call: int, data: Sequence[Datum], vocab_size: int, max_positions: int
     """Read and check the sequences of one call; those without any weight are left out.
 
     Raises:
-        errors.InvalidRequest: Arrays of different length, an id outside the vocabulary, a negative or infinite weight, a
-            sequence longer than the context, or no weight anywhere (code `no_weighted_tokens`).
+        errors.InvalidRequest: Arrays of different length, an id outside the vocabulary, a negative or infinite weight,
+            a sequence longer than the context, or no weight anywhere (code `no_weighted_tokens`).
     """
     out = []
     for index, datum in enumerate(data):

@@ -67,9 +67,10 @@ def _whole(scaled_BV: Tensor, uniform_B1: Tensor) -> Tensor:
 
 def _invert(cumulative_BC: Tensor, uniform_B1: Tensor) -> Tensor:
     """Find the first place where the cumulative mass passes the share `uniform` of the whole."""
-    target_B1 = uniform_B1 * cumulative_BC[:, -1:]
+    whole_B1 = cumulative_BC[:, -1:].contiguous()
+    target_B1 = uniform_B1 * whole_B1
     place_B1 = torch.searchsorted(cumulative_BC, target_B1, right=True)
-    last_B1 = torch.searchsorted(cumulative_BC, cumulative_BC[:, -1:])  # the last candidate with any mass
+    last_B1 = torch.searchsorted(cumulative_BC, whole_B1)  # the last candidate with any mass
     return torch.minimum(place_B1, last_B1)[:, 0]
 
 
