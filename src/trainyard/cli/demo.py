@@ -57,6 +57,7 @@ def demo(
     data_dir: Annotated[
         Path, typer.Option("--data-dir", help="Data of the demo's own server; kept, so that you can look at it.")
     ] = Path(".trainyard/demo"),
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the text.")] = EPOCHS,
     as_json: options.AsJson = False,
 ) -> None:
     """Start a server, fine-tune the pocket model on a small text, compare its answers; exit code 1 on failure."""
@@ -66,7 +67,7 @@ def demo(
     demo_view.fact(console, f"trainyard up --data-dir {data_dir}")
     with LocalServer(data_dir) as server, Client(server.key, server.url) as client:
         demo_view.fact(console, f"ready at {server.url} after {time.monotonic() - begin:.1f} s; log: {server.log}")
-        trial = _try(client, console)
+        trial = _try(client, console, epochs)
     demo_view.heading(console, "5  What came of it")
     demo_view.verdict(console, *trial.losses, WANTED_FALL)
     total_s = time.monotonic() - begin
@@ -94,11 +95,11 @@ def _data() -> Traversable:
     return resources.files("trainyard.cli") / "demo_data"
 
 
-def _try(client: Client, console: Console) -> Trial:
+def _try(client: Client, console: Console, epochs: int) -> Trial:
     prompts = demo_prompts()
     lines, held_out = dataset.hold_out(demo_lines(), HELD_OUT)
     batches = dataset.Batches(lines, BATCH_SIZE, SEED)
-    plan = Plan(EPOCHS * batches.per_epoch, evaluate_every=batches.per_epoch)
+    plan = Plan(epochs * batches.per_epoch, evaluate_every=batches.per_epoch)
     before = _answers(client, prompts, MODEL)
     run = _open_run(client, console, plan.steps)
     demo_view.fact(console, f"{len(lines)} chats to learn; {len(held_out)} others, chosen by hash, are never learned")
