@@ -22,9 +22,9 @@ CHUNK_TOKENS_CPU, CHUNK_TOKENS_GPU = 1024, 16384
 MIX_BELOW_TOKENS = 1024
 """Mean tokens per call up to which calls share chunks; a longer call fills chunks of its own.
 
-Measured (one thread, CPU seconds, whole step, ranks 8 to 32): mixed over one by one is 2.2 at 32 calls x 16 tokens, 1.9 at 32 x 32,
-1.4 at 8 x 128, 1.04 at 4 x 512 and 1.01 at 2 x 1,024 on a base of 1.2 M; 1.9 at 32 x 16, 1.2 at 8 x 64, 1.08 at 8 x
-128 and 1.07 at 4 x 256 on one of 8.7 M. Sorted segments leave no size at which mixing lost.
+Measured (one thread, CPU seconds, whole step, ranks 8 to 32): mixed over one by one is 2.2 at 32 calls x 16 tokens,
+1.9 at 32 x 32, 1.4 at 8 x 128, 1.04 at 4 x 512 and 1.01 at 2 x 1,024 on a base of 1.2 M; 1.9 at 32 x 16, 1.2 at 8 x 64,
+1.08 at 8 x 128, 1.07 at 4 x 256, 1.00 at 4 x 512 and 1.03 at 2 x 1,024 on one of 8.7 M. It never lost.
 """
 STEP_S = 0.025
 """A `TrainingPass.step` returns after this long at the next border between layers; half of DESIGN's 50 ms."""

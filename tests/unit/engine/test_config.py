@@ -96,7 +96,8 @@ def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
     "changes",
     [
         {"attention_bias": True, "mlp_bias": True},
-        {"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1},
+        {"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": True, "sliding_window": 9,
+         "max_window_layers": 1},
         {"architectures": ["MistralForCausalLM"], "sliding_window": 9, "tie_word_embeddings": True},
         {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
                           "original_max_position_embeddings": 64}, "eos_token_id": [1, 2]},
