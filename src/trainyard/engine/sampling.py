@@ -50,10 +50,21 @@ def draw(logits_BV: Tensor, settings: Sequence[Sampling], uniforms: Sequence[flo
         if rows:
             chosen = [settings[i] for i in rows]
             index = torch.tensor(rows, device=logits_BV.device)
-            scaled = logits_BV[index] / _column([s.temperature for s in chosen], logits_BV)
+            scaled = _scaled(logits_BV[index], _column([s.temperature for s in chosen], logits_BV))
             uniform = _column([uniforms[i] for i in rows], logits_BV)
             tokens_B[index] = _cut(scaled, chosen, uniform) if is_cut else _whole(scaled, uniform)
     return tokens_B
+
+
+def _scaled(logits_BV: Tensor, temperature_B1: Tensor) -> Tensor:
+    """Divide by the temperature, so that neither one below float32's range nor diverged weights give a non-number.
+
+    Only differences count, so the likeliest token stands at 0 and all others below it. A row without numbers would have
+    no place in its cumulative distribution, and the batch that it shares with others would fail.
+    """
+    numbers_BV = logits_BV.nan_to_num()
+    below_BV = numbers_BV - numbers_BV.amax(1, keepdim=True)
+    return below_BV / temperature_B1.clamp_min(torch.finfo(torch.float32).tiny)
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
