@@ -283,6 +283,22 @@ async def test_a_chat_is_rendered_as_the_model_reads_it(yard: Yard) -> None:
     assert len(answer["token_ids"]) == 9 + 1 + 9 + 1
 
 
+async def test_long_text_is_read_like_short_text(yard: Yard) -> None:
+    client = await yard.client()
+    run_id = await new_run(client)
+    text = "ab" * 10_000
+    tokens = (await client.post(f"/runs/{run_id}/tokenize", json={"text": ["a", text]})).json()
+    assert tokens["token_ids"] == [[64], [64, 65] * 10_000]
+    assert tokens["tokens"] == [["a"], ["a", "b"] * 10_000]
+    chat = [{"role": "user", "content": text}]
+    shown = (await client.post(f"/runs/{run_id}/apply_chat_template", json={"messages": chat})).json()
+    assert shown["text"] == f"<|im_start|>user\n{text}<|im_end|>"
+    assert len(shown["token_ids"]) == 20_000 + 7
+    over = await client.post(f"/runs/{run_id}/sample", json={"prompts": ["a", text], "max_tokens": 1})
+    assert (over.status_code, over.json()["code"]) == (422, "context_length_exceeded")
+    assert "prompts[1] has 20000 tokens" in over.text
+
+
 async def test_the_model_and_its_tokenizer_are_described(yard: Yard) -> None:
     client = await yard.client()
     run_id = await new_run(client)

@@ -1,5 +1,6 @@
 """What is read from a model directory, and what is said when it cannot be read."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,21 @@ async def test_long_texts_are_encoded_beside_the_event_loop(directory: Path) -> 
     assert len(await tokenizer.encode_async(text)) == len(await tokenizer.encode_async("x")) * 50_000
     chat = [{"role": "user", "content": text}]
     assert await tokenizer.encode_chat_async(chat, True) == tokenizer.encode_chat(chat, True)
+
+
+async def test_the_event_loop_turns_while_a_long_text_is_encoded(directory: Path) -> None:
+    write(directory, "chat_template.jinja", byte_model.TEMPLATE)
+    tokenizer = Tokenizer.from_directory(directory)
+    text = "long " * 50_000
+    for encoding in (
+        tokenizer.encode_async(text),
+        tokenizer.encode_chat_async([{"role": "user", "content": text}], True),
+    ):
+        task, turns = asyncio.ensure_future(encoding), 0
+        while not task.done():
+            await asyncio.sleep(0.001)
+            turns += 1
+        assert turns >= 10  # 2 when the encoder keeps Python's lock
 
 
 @pytest.fixture

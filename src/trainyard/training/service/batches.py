@@ -1,15 +1,11 @@
 """From examples to token sequences with loss weights."""
 
-import asyncio
 from collections.abc import Sequence
 
 from trainyard.core import errors
 from trainyard.engine import types as engine
-from trainyard.engine.tokenizer import Tokenizer
+from trainyard.engine.tokenizer import Tokenizer, beside_loop
 from trainyard.training.types import TrainingExample
-
-_LONG_BATCH_CHARS = 32 * 1024
-"""Beyond this, encoding would hold up the event loop for milliseconds, so a thread does it."""
 
 
 async def encode(examples: Sequence[TrainingExample], tokenizer: Tokenizer, max_seq_length: int) -> list[engine.Datum]:
@@ -24,13 +20,9 @@ async def encode(examples: Sequence[TrainingExample], tokenizer: Tokenizer, max_
         errors.InvalidRequest: An example is too long, cannot be encoded or teaches nothing; it is named by its index.
     """
     characters = sum(_characters(example) for example in examples)
-    if characters <= _LONG_BATCH_CHARS:
-        return _encode(examples, tokenizer, max_seq_length)
-    return await asyncio.to_thread(_encode, examples, tokenizer, max_seq_length)
-
-
-def _encode(examples: Sequence[TrainingExample], tokenizer: Tokenizer, max_seq_length: int) -> list[engine.Datum]:
-    return [_datum(index, example, tokenizer, max_seq_length) for index, example in enumerate(examples)]
+    return await beside_loop(
+        characters, lambda: [_datum(index, one, tokenizer, max_seq_length) for index, one in enumerate(examples)]
+    )
 
 
 def _datum(index: int, example: TrainingExample, tokenizer: Tokenizer, max_seq_length: int) -> engine.Datum:

@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 
 from trainyard.core import errors
 from trainyard.core.principal import Principal
 from trainyard.engine import generation
 from trainyard.engine.base import Engine
-from trainyard.engine.tokenizer import Tokenizer
+from trainyard.engine.tokenizer import Tokenizer, beside_loop
 from trainyard.training.service.parts import Parts
 from trainyard.training.service.sessions import Sessions
 from trainyard.training.store import RunRecord
@@ -35,7 +35,8 @@ class Sampling:
             errors.Unavailable: The engine is away.
         """
         record, tokenizer = await self._prepare(principal, run_id)
-        wanted = [await self._request(record, tokenizer, request, index) for index in range(len(request.prompts))]
+        prompts = {f"prompts[{index}]": prompt for index, prompt in enumerate(request.prompts)}
+        wanted = await self._requests(record, tokenizer, request, prompts, with_logprobs=request.return_logprobs)
 
         async def collect(one: generation.TextRequest) -> generation.TextPiece:
             return await self._sessions.call(record, lambda engine: generation.collect_text(engine, tokenizer, one))
@@ -56,7 +57,8 @@ class Sampling:
             As `sample`; the iterator raises errors.Unavailable when the engine dies.
         """
         record, tokenizer = await self._prepare(principal, run_id)
-        wanted = await self._request(record, tokenizer, request, 0)
+        prompts = {"prompt": request.prompt}
+        (wanted,) = await self._requests(record, tokenizer, request, prompts, with_logprobs=True)
 
         async def start(engine: Engine) -> tuple[generation.TextPiece, AsyncGenerator[generation.TextPiece, None]]:
             pieces = generation.stream_text(engine, tokenizer, wanted)
@@ -75,40 +77,48 @@ class Sampling:
             )
         return record, await self._parts.tokenizers.load(record.base_model)
 
-    async def _request(
-        self, record: RunRecord, tokenizer: Tokenizer, request: SampleRequest | StreamRequest, index: int
-    ) -> generation.TextRequest:
-        if isinstance(request, SampleRequest):
-            prompt, param, with_logprobs = request.prompts[index], f"prompts[{index}]", request.return_logprobs
-        else:
-            prompt, param, with_logprobs = request.prompt, "prompt", True
-        prompt_ids = await tokenizer.encode_async(prompt)
-        return generation.TextRequest(
-            prompt_ids=prompt_ids,
-            max_tokens=await self._max_tokens(record, request, len(prompt_ids), param),
-            temperature=request.temperature,
-            top_p=request.top_p,
-            seed=None if request.seed is None else (request.seed + index) % (MAX_SEED + 1),
-            logprobs=0 if with_logprobs else -1,
-            run_id=record.run_id,
+    async def _requests(
+        self,
+        record: RunRecord,
+        tokenizer: Tokenizer,
+        request: SampleRequest | StreamRequest,
+        prompts: Mapping[str, str],
+        *,
+        with_logprobs: bool,
+    ) -> list[generation.TextRequest]:
+        """Say to the engine what is wanted; `prompts` goes from the name of the field to its text."""
+        context = (await (await self._parts.engines.get(record.base_model)).info()).max_positions
+        encoded = await beside_loop(
+            sum(map(len, prompts.values())), lambda: [tokenizer.encode(text) for text in prompts.values()]
         )
-
-    async def _max_tokens(
-        self, record: RunRecord, request: SampleRequest | StreamRequest, prompt_tokens: int, param: str
-    ) -> int:
-        engine = await self._parts.engines.get(record.base_model)
-        context = (await engine.info()).max_positions
-        room = context - prompt_tokens
-        asked = request.max_tokens if "max_tokens" in request.model_fields_set else min(request.max_tokens, room)
-        if prompt_tokens < 1 or asked < 1 or asked > room:
-            raise errors.InvalidRequest(
-                f"{param} has {prompt_tokens} tokens and max_tokens is {request.max_tokens}; together they may be "
-                f"{context}, the context of {record.base_model}, with at least one each",
-                code="context_length_exceeded",
-                param=param,
-                data={"prompt_tokens": prompt_tokens, "max_tokens": request.max_tokens, "context": context},
+        return [
+            generation.TextRequest(
+                prompt_ids=ids,
+                max_tokens=_max_tokens(request, len(ids), param, context, record.base_model),
+                temperature=request.temperature,
+                top_p=request.top_p,
+                seed=None if request.seed is None else (request.seed + index) % (MAX_SEED + 1),
+                logprobs=0 if with_logprobs else -1,
+                run_id=record.run_id,
             )
-        return asked
+            for index, (param, ids) in enumerate(zip(prompts, encoded, strict=True))
+        ]
+
+
+def _max_tokens(
+    request: SampleRequest | StreamRequest, prompt_tokens: int, param: str, context: int, base_model: str
+) -> int:
+    room = context - prompt_tokens
+    asked = request.max_tokens if "max_tokens" in request.model_fields_set else min(request.max_tokens, room)
+    if prompt_tokens < 1 or asked < 1 or asked > room:
+        raise errors.InvalidRequest(
+            f"{param} has {prompt_tokens} tokens and max_tokens is {request.max_tokens}; together they may be "
+            f"{context}, the context of {base_model}, with at least one each",
+            code="context_length_exceeded",
+            param=param,
+            data={"prompt_tokens": prompt_tokens, "max_tokens": request.max_tokens, "context": context},
+        )
+    return asked
 
 
 def _response(pieces: list[generation.TextPiece], tokenizer: Tokenizer, *, with_logprobs: bool) -> SampleResponse:

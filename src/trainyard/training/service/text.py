@@ -4,7 +4,7 @@ import asyncio
 
 from trainyard.core import errors
 from trainyard.core.principal import Principal
-from trainyard.engine.tokenizer import Tokenizer
+from trainyard.engine.tokenizer import Tokenizer, beside_loop
 from trainyard.training.service.parts import Parts
 from trainyard.training.service.sessions import Sessions
 from trainyard.training.types import (
@@ -31,8 +31,12 @@ class Text:
         """Turn texts into ids."""
         tokenizer = await self._tokenizer(principal, run_id)
         texts = [request.text] if isinstance(request.text, str) else request.text
-        ids = [await tokenizer.encode_async(text, request.add_special_tokens) for text in texts]
-        return TokenizeResponse(token_ids=ids, tokens=[tokenizer.tokens(one) for one in ids])
+
+        def encode() -> TokenizeResponse:
+            ids = [tokenizer.encode(text, request.add_special_tokens) for text in texts]
+            return TokenizeResponse(token_ids=ids, tokens=[tokenizer.tokens(one) for one in ids])
+
+        return await beside_loop(sum(map(len, texts)), encode)
 
     async def detokenize(self, principal: Principal, run_id: str, request: DetokenizeRequest) -> DetokenizeResponse:
         """Turn ids into texts.
@@ -100,10 +104,14 @@ class Text:
         """
         tokenizer = await self._tokenizer(principal, run_id)
         messages = [message.model_dump() for message in request.messages]
-        return ChatTemplateResponse(
-            text=tokenizer.render_chat(messages, request.add_generation_prompt),
-            token_ids=tokenizer.encode_chat(messages, request.add_generation_prompt),
-        )
+
+        def render() -> ChatTemplateResponse:
+            return ChatTemplateResponse(
+                text=tokenizer.render_chat(messages, request.add_generation_prompt),
+                token_ids=tokenizer.encode_chat(messages, request.add_generation_prompt),
+            )
+
+        return await beside_loop(sum(len(message.content) for message in request.messages), render)
 
     async def _tokenizer(self, principal: Principal, run_id: str, *, is_read: bool = False) -> Tokenizer:
         record = await self._sessions.find(principal, run_id, is_read=is_read)
