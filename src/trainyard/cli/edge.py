@@ -1,11 +1,11 @@
 """The edge of a command: where every error becomes one line and an exit code, and no traceback."""
 
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from trainyard.cli import output
 from trainyard.cli.root import TRACEBACK, app
 from trainyard.core import errors
 from trainyard.core.http import dialects
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str] | None = None, tree: typer.Typer = app) -> int:
     except sdk_errors.TrainyardAPIError as error:
         return _say(str(error) + _trail(error), _exit_code(error))
     except BrokenPipeError:
-        _silence_stdout()
+        output.silence()
         return 1
     except OSError as error:
         return _say(str(error), dialects.exit_code(errors.StartupError()))
@@ -88,8 +88,3 @@ def _say(message: str, code: int, hint: str = "") -> int:
     line = " ".join(message.split())
     print(f"trainyard: {line.rstrip('.') if hint else line}{hint}", file=sys.stderr)
     return code
-
-
-def _silence_stdout() -> None:
-    """Keep the interpreter from complaining about the closed pipe when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """What commands print: JSON when asked, colours and tables on a terminal, plain lines elsewhere."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,3 +47,10 @@ def facts(values: Mapping[str, object]) -> None:
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
         console().print(f"[bold]{name.ljust(width)}[/]  {escape(str(value))}")
+
+
+def silence() -> None:
+    """Send standard output nowhere from now on, so that the flush at exit does not complain about a closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

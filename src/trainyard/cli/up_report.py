@@ -6,28 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import trainyard
+from trainyard.cli import output
 from trainyard.core.catalog import ModelEntry
 from trainyard.core.processes import ChildState, ChildStatus
 
 
 class Report:
-    """Prints text, or JSON lines when asked."""
+    """Prints text, or JSON lines when asked; once nobody reads any more, it says nothing."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._last: dict[str, ChildState] = {}
 
     def started(self, url: str, data_dir: Path, first_key: str | None, models: Sequence[ModelEntry]) -> None:
-        """Print the block; the key is printed here and never again."""
+        """Print the block; the key is printed here and never again, so this raises OSError when it cannot be."""
         if self._as_json:
             names = {entry.name: entry.load for entry in models}
-            self._json(event="starting", url=url, data_dir=str(data_dir), admin_key=first_key, models=names)
+            facts = {"url": url, "data_dir": str(data_dir), "admin_key": first_key, "models": names}
+            _write(json.dumps({"event": "starting", **facts}))
             return
         lines = [f"trainyard {trainyard.__version__}", f"  url        {url}", f"  data       {data_dir}"]
         if first_key is not None:
             lines.append(f"  admin key  {first_key}  (shown once; keep it)")
         lines += [f"  model      {entry.name}  ({entry.load})" for entry in models] or ["  model      none configured"]
-        self._print("\n".join(lines))
+        _write("\n".join(lines))
 
     def child(self, status: ChildStatus, log: Path) -> None:
         """Print a change that an operator should see."""
@@ -44,8 +46,15 @@ class Report:
                 self._print(f"{status.name} ended ({status.reason}), starting it again; see {log}")
             case ChildState.FAILED:
                 self._print(f"{status.name} has failed: {status.reason}; see {log}")
-            case ChildState.STARTING if previous is ChildState.IDLE:
+            case ChildState.STARTING if previous is None:
                 self._print(f"{status.name} is starting")
+
+    def run_file_not_written(self, error: OSError) -> None:
+        """Print that `run.json` is behind; children are watched as before."""
+        if self._as_json:
+            self._json(event="run_file_not_written", reason=str(error))
+        else:
+            self._print(f"run.json cannot be written ({error}); what it says is out of date")
 
     def draining(self) -> None:
         """Print that the server is on its way out."""
@@ -58,5 +67,12 @@ class Report:
         self._print(json.dumps(facts))
 
     def _print(self, text: str) -> None:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            _write(text)
+        except OSError:  # the reader is gone, or the disk behind it is full
+            output.silence()
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

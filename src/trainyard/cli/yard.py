@@ -1,6 +1,7 @@
 """The processes of one server: which there are, how they start and drain, and what `run.json` says of them."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -75,26 +76,29 @@ class Yard:
         Raises:
             errors.StartupError: the HTTP process cannot be kept running.
         """
-        self._on_signals()
-        self._supervisor.add(self._http())
-        for name, entry in self._engines.items():
-            self._supervisor.add(self._engine(name, entry))
-        control = await asyncio.start_unix_server(
-            ControlServer(self._run_file, self._supervisor.ensure, self._supervisor.check).serve, self._control
-        )
         try:
-            self._start()
-            await self._stop.wait()
-            self._report.draining()
-            await self._supervisor.stop_all([HTTP])
+            self._on_signals()
+            control = await asyncio.start_unix_server(
+                ControlServer(self._run_file, self._supervisor.ensure, self._supervisor.check).serve, self._control
+            )
+            with contextlib.closing(control):
+                await self._serve()
         finally:
             self._supervisor.kill_all()
-            control.close()
             self._around.data.run_json.unlink(missing_ok=True)
             shutil.rmtree(self._sockets, ignore_errors=True)
         return self._verdict()
 
+    async def _serve(self) -> None:
+        self._start()
+        await self._stop.wait()
+        self._report.draining()
+        await self._supervisor.stop_all([HTTP])
+
     def _start(self) -> None:
+        self._supervisor.add(self._http())
+        for name, entry in self._engines.items():
+            self._supervisor.add(self._engine(name, entry))
         for name, entry in self._engines.items():
             if entry.load == "eager":
                 self._supervisor.start(name)
@@ -166,7 +170,11 @@ class Yard:
 
     # ----------------------------------------------------------------- status
     def _changed(self, status: ChildStatus) -> None:
-        runfile.write(self._around.data.run_json, self._run_file())
+        """Tell what changed; neither a full disk nor a closed terminal ends the watch over the children."""
+        try:
+            runfile.write(self._around.data.run_json, self._run_file())
+        except OSError as error:
+            self._report.run_file_not_written(error)
         self._report.child(status, self._log(status.name))
         if status.essential and status.state is ChildState.FAILED:
             self._stop.set()
@@ -202,10 +210,12 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
+        with contextlib.ExitStack() as until_it_listens:
+            listener = until_it_listens.enter_context(socket.socket(family, kind, proto))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+            until_it_listens.pop_all()
     except OSError as error:
         message = f"cannot listen on {host} port {port} ({error.strerror}); choose another --host or --port"
         raise errors.StartupError(message, code="port_taken", param="server.port") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cli.up_process import command, up
-from trainyard.core.processes import ChildState, ControlClient, RunFile, runfile
+from trainyard.core.processes import ChildState, ChildStatus, ControlClient, RunFile, runfile
 
 
 def is_alive(pid: int) -> bool:
@@ -29,6 +29,10 @@ def run_file(data_dir: Path) -> RunFile:
 
 def pids(run: RunFile) -> dict[str, int]:
     return {child.name: child.pid for child in run.children if child.pid is not None}
+
+
+def child_of(run: RunFile, name: str) -> ChildStatus:
+    return next(child for child in run.children if child.name == name)
 
 
 def check_sockets(run: RunFile) -> None:
@@ -89,6 +93,28 @@ async def test_a_server_starts_heals_and_drains(tmp_path: Path) -> None:
         assert not any(map(is_alive, before.values()))
     assert not exists(data_dir / "run.json")
     assert not exists(Path(run.socket_directory))
+
+
+async def test_a_reader_that_goes_away_and_a_run_file_that_cannot_be_written_do_not_end_the_watch(
+    tmp_path: Path,
+) -> None:
+    data_dir = tmp_path / "data"
+    async with up(data_dir, tmp_path / "models.yaml") as server:
+        await server.ready()
+        run = run_file(data_dir)
+        server.stop_reading()
+        (data_dir / f".run.json.{run.pid}").mkdir()  # where the next run file would be built
+        os.kill(pids(run)["engine:fake/eager"], signal.SIGKILL)
+        await all_gone([pids(run)["engine:fake/eager"]])
+        control = ControlClient(Path(run.control_socket))
+        async with asyncio.timeout(20):
+            while child_of(await control.status(), "engine:fake/eager").restarts == 0:  # noqa: ASYNC110 - as all_gone
+                await asyncio.sleep(0.02)
+            await control.ensure("engine:fake/eager")
+        assert child_of(await control.status(), "engine:fake/eager").state is ChildState.READY
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            assert await server.process.wait() == 0
 
 
 async def test_kill_9_leaves_no_process_behind_and_the_next_start_is_clean(tmp_path: Path) -> None:

@@ -42,6 +42,11 @@ class UpProcess:
             waiting.discard(line["name"])
         return self.lines[0]
 
+    def stop_reading(self) -> None:
+        """Close this end of its standard output."""
+        transport = self.process._transport  # type: ignore[attr-defined]  # asyncio has no public way
+        transport.get_pipe_transport(1).close()
+
     async def end(self, number: int) -> int:
         """Send a signal and wait for the exit status; what was printed meanwhile is kept."""
         self.process.send_signal(number)

@@ -40,7 +40,7 @@ class Supervisor:
     """Keeps children running; used from the main thread, since the kernel ties children to the thread that made them.
 
     Args:
-        on_change: Told the new status after every change of a state.
+        on_change: Told the new status after every change of a state; what it raises ends the watch over the child.
         clock: Times crashes.
         crashes: Makes the crash history of a child.
     """
@@ -131,6 +131,8 @@ class Supervisor:
         return self._children[name]
 
     def _set(self, child: _Child, state: ChildState) -> None:
+        if child.state is state:
+            return
         child.state = state
         self._changed.set()
         self._changed = asyncio.Event()
