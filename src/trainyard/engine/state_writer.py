@@ -74,9 +74,9 @@ class StateWriter:
 
     def forget(self, run_id: str) -> None:
         """Wait for a write of a run that is about to close, so that an older state never follows a newer one."""
-        self._waiting.discard(run_id)
         if (future := self._in_flight.pop(run_id, None)) is not None:
             self._finish(run_id, future)
+        self._waiting.discard(run_id)  # last: a write that failed would have put the run back
 
     def close(self) -> None:
         """Wait for the writes in flight."""

@@ -1,5 +1,6 @@
 """Whose turn, round by round: a core that only writes down what is asked of it, and no thread."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -54,7 +55,7 @@ class WrittenPass(FakePass):
 class WrittenCore(FakeCore):
     """A pass takes as many micro-steps as its largest call has sequences."""
 
-    def __init__(self, fault: Literal["", "pass", "tick", "disk", "step"] = "") -> None:
+    def __init__(self, fault: Literal["", "pass", "tick", "disk", "slow disk", "step"] = "") -> None:
         super().__init__()
         self.written: list[str] = []
         self.fault = fault
@@ -76,6 +77,9 @@ class WrittenCore(FakeCore):
 
     def write_state(self, snapshot: object) -> int:
         if self.fault == "disk":
+            raise OSError("No space left on device")
+        if self.fault == "slow disk" and threading.current_thread() is not threading.main_thread():
+            time.sleep(0.1)  # the run is closed meanwhile
             raise OSError("No space left on device")
         return super().write_state(snapshot)  # type: ignore[arg-type]
 
@@ -350,3 +354,19 @@ def test_a_state_that_the_disk_refuses_is_not_called_durable_and_is_written_late
         if desk.core.run_state("a").durable_step == 1:
             break
     assert desk.core.run_state("a").durable_step == 1
+
+
+def test_a_run_that_closes_while_its_state_is_refused_is_not_looked_at_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.open("a")
+    desk.train("a")
+    desk.rounds(1)
+    desk.core.fault = "slow disk"
+    desk.ask(calls.OptimStep(run_id="a", learning_rate=None))
+    closing = desk.ask(calls.CloseRun(run_id="a"))
+    desk.rounds(2)
+    closed = desk.notes.results[closing]
+    assert isinstance(closed, types.RunState)
+    assert closed.durable_step == 1
+    desk.clock.advance(5)
+    desk.rounds(1)  # a run that is not open would end the thread here
