@@ -195,31 +195,62 @@ async def test_a_reader_that_leaves_frees_its_place_in_the_engine(yard: Yard) ->
     client = await yard.client()
     run_id = await new_run(client)
     begun = asyncio.Event()
-    body = json.dumps({"prompt": "ab", "max_tokens": 3000}).encode()
-    sent = iter([{"type": "http.request", "body": body, "more_body": False}])
+    async with asyncio.timeout(10):
+        body = {"prompt": "ab", "max_tokens": 3000}
+        await leave(yard, client, f"/runs/{run_id}/sample/stream", body, when=begun, began=begun)
+        await until_idle(yard)
+    assert (await yard.engine.stats()).sampled_tokens < 3000
+
+
+async def test_a_caller_that_leaves_before_his_samples_are_there_frees_their_places(yard: Yard) -> None:
+    client = await yard.client()
+    run_id = await new_run(client)
+    gone = asyncio.Event()
+    body = {"prompts": ["ab", "cd", "ef"], "max_tokens": 3000}
+    async with asyncio.timeout(10):
+        call = asyncio.ensure_future(leave(yard, client, f"/runs/{run_id}/sample", body, when=gone))
+        while (await yard.engine.stats()).active_streams < 3:
+            pass
+        gone.set()
+        await call
+        await until_idle(yard)
+    assert (await yard.engine.stats()).sampled_tokens < 3 * 3000
+
+
+async def until_idle(yard: Yard) -> None:
+    while (await yard.engine.stats()).active_streams:  # each question waits for the compute thread
+        pass
+
+
+async def leave(
+    yard: Yard,
+    client: httpx.AsyncClient,
+    path: str,
+    body: object,
+    *,
+    when: asyncio.Event,
+    began: asyncio.Event | None = None,
+) -> None:
+    """Send a request over plain ASGI and disconnect at an event; `began` is set by the first piece of an answer."""
+    sent = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
 
     async def receive() -> dict[str, object]:
         if (message := next(sent, None)) is not None:
             return message
-        await begun.wait()
+        await when.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: dict[str, object]) -> None:
-        if message["type"] == "http.response.body" and message.get("body"):
-            begun.set()
+        if began is not None and message["type"] == "http.response.body" and message.get("body"):
+            began.set()
 
-    path = f"/runs/{run_id}/sample/stream"
     headers = [(b"authorization", client.headers["authorization"].encode()), (b"content-type", b"application/json")]
     scope = {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST",
         "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
         "headers": headers, "client": ("127.0.0.1", 1), "server": ("yard", 80), "state": {},
     }  # fmt: skip
-    async with asyncio.timeout(10):
-        await yard.app(scope, receive, send)  # type: ignore[arg-type]  # ASGI's types are wider than the server's
-        while (await yard.engine.stats()).active_streams:  # each question waits for the compute thread
-            pass
-    assert (await yard.engine.stats()).sampled_tokens < 3000
+    await yard.app(scope, receive, send)  # type: ignore[arg-type]  # ASGI's types are wider than the server's
 
 
 async def test_a_saved_adapter_is_listed_and_downloaded_by_its_link(yard: Yard) -> None:

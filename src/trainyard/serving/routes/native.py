@@ -4,8 +4,8 @@ from starlette.requests import Request
 
 from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, hot_route
+from trainyard.core.http.leaving import while_connected
 from trainyard.core.principal import Principal
-from trainyard.serving.routes import sse
 from trainyard.serving.service import ServingService
 from trainyard.serving.types import Ask, GenerateRequest, GenerateResponse, fields
 
@@ -20,7 +20,7 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
 
     async def generate(request: Request, body: GenerateRequest, principal: Principal) -> GenerateResponse:
         work = await service.prepare(principal, _ask(body))
-        choices = await sse.while_connected(request, work.collect())
+        choices = await while_connected(request, work.collect())
         return GenerateResponse(model=work.target.name, output=choices[0].piece.text, cached=False)
 
     return [

@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, hot_route
+from trainyard.core.http.leaving import while_connected
 from trainyard.core.principal import Principal
 from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import openai_chat, openai_text, sse
@@ -34,7 +35,7 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
         head = Head.make("chatcmpl", service.clock, work, body.stream_options)
         if body.stream:
             return await _stream(request, work, openai_chat.ChunkWriter(head, work))
-        return openai_chat.response(head, work, await sse.while_connected(request, work.collect()))
+        return openai_chat.response(head, work, await while_connected(request, work.collect()))
 
     async def completions(
         request: Request, body: CompletionRequest, principal: Principal
@@ -43,7 +44,7 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
         head = Head.make("cmpl", service.clock, work, body.stream_options)
         if body.stream:
             return await _stream(request, work, openai_text.ChunkWriter(head, work))
-        return openai_text.response(head, work, await sse.while_connected(request, work.collect()))
+        return openai_text.response(head, work, await while_connected(request, work.collect()))
 
     return [
         hot_route(
@@ -77,7 +78,7 @@ Writer = openai_chat.ChunkWriter | openai_text.ChunkWriter
 async def _stream(request: Request, work: Work, writer: Writer) -> EventStream:
     """Begin to generate; errors until the first event, or for the first heartbeat's time, are answers with a status."""
     events = work.events()
-    first = await sse.while_connected(request, anext(events))
+    first = await while_connected(request, anext(events))
     return EventStream(_frames(request, events, first, writer))
 
 

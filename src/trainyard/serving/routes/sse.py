@@ -1,19 +1,17 @@
-"""Server-sent events, and requests whose client may leave before the answer is there."""
+"""Server-sent events."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from trainyard.core import errors
 from trainyard.core.http import dialects
-
-_Result = TypeVar("_Result")
+from trainyard.core.http.leaving import until_gone
 
 HEARTBEAT = b": still working\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -47,7 +45,7 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with aclosing(self._events), asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump(send))
-            watch = group.create_task(_leave(receive))
+            watch = group.create_task(until_gone(receive))
             watch.add_done_callback(lambda _: pump.cancel())
             pump.add_done_callback(lambda _: watch.cancel())
 
@@ -56,27 +54,3 @@ class EventStream(Response):
             async for event in self._events:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Wait for work, and cancel it when the client leaves; the body must have been read.
-
-    Raises:
-        ClientDisconnect: The client left; nobody reads an answer.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_leave(request.receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _leave(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from trainyard.core import errors
 from trainyard.core.http import dialects
+from trainyard.core.http.leaving import while_connected
 from trainyard.training import types
 from trainyard.training.routes.access import NEEDS_STATE, RunId, Trainer
 from trainyard.training.service import TrainingService
@@ -33,9 +34,11 @@ def add(routes: APIRouter, service: TrainingService) -> None:
     """Add the primitive that samples, in both forms."""
 
     @routes.post("/runs/{run_id}/sample", tags=["primitives"], summary="Continue prompts", responses=NEEDS_STATE)
-    async def sample(who: Trainer, run_id: RunId, request: types.SampleRequest) -> types.SampleResponse:
-        """Continue prompts with the weights of this moment."""
-        return await service.sampling.sample(who, run_id, request)
+    async def sample(
+        who: Trainer, run_id: RunId, request: types.SampleRequest, connection: Request
+    ) -> types.SampleResponse:
+        """Continue prompts with the weights of this moment; leaving cancels."""
+        return await while_connected(connection, service.sampling.sample(who, run_id, request))
 
     @routes.post(
         "/runs/{run_id}/sample/stream",
@@ -48,7 +51,7 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         who: Trainer, run_id: RunId, request: types.StreamRequest, connection: Request
     ) -> TokenStream:
         """Send each token as it is drawn; leaving cancels."""
-        chunks = await service.sampling.stream(who, run_id, request)
+        chunks = await while_connected(connection, service.sampling.stream(who, run_id, request))
         events = _events(chunks, getattr(connection.state, "request_id", None))
         return TokenStream(events, headers={"Cache-Control": "no-store"})
 
