@@ -78,7 +78,7 @@ def publish(benchmark: str, results: list[Result], json_file: Path | None) -> No
 
 
 def commit() -> str:
-    """Name the commit that is measured, with `-dirty` when tracked files differ from it; "unknown" outside a checkout."""
+    """Name the measured commit, with `-dirty` when tracked files differ from it; "unknown" outside a checkout."""
     shown = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"],
         cwd=_ROOT,
@@ -94,9 +94,7 @@ def machine() -> dict[str, object]:
     import torch
 
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
