@@ -17,19 +17,19 @@ _decoders: Final = {answer: msgspec.msgpack.Decoder(answer) for answer in set(ca
 
 
 class Connection:
-    """One open connection; it never reopens."""
+    """One open connection; it never reopens.
+
+    Attributes:
+        is_open: Calls can still be answered; false from the moment on at which those in flight are failed.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.board = switchboard.Switchboard()
         self._channel = channel
         self._answers: dict[int, type[types.Message]] = {}
         self._pings: list[asyncio.Future[None]] = []
+        self.is_open = True
         self._reading = asyncio.create_task(self._read(), name="engine-connection")
-
-    @property
-    def is_open(self) -> bool:
-        """Calls can still be answered."""
-        return not self._reading.done()
 
     async def call(self, number: int, call: calls.AnyCall) -> None:
         """Send a call; a large batch goes part by part."""
@@ -64,6 +64,9 @@ class Connection:
         self._reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reading
+        if self.is_open:  # the reader was cancelled before it began
+            self._fail(switchboard.engine_away("the connection was closed"))
+            await self._channel.aclose()
 
     async def _read(self) -> None:
         reason = "its process ended"
@@ -80,6 +83,7 @@ class Connection:
             await self._channel.aclose()
 
     def _fail(self, error: errors.Unavailable) -> None:
+        self.is_open = False
         self.board.fail_all(error)
         for ping in self._pings:
             if not ping.done():
