@@ -5,33 +5,16 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
 
 from trainyard.core.processes import child as trampoline
+from trainyard.core.processes import logs
 from trainyard.core.processes.specs import ChildSpec
-
-_LOG_BYTES = 10 * 1024 * 1024
-
-
-@contextlib.contextmanager
-def _output(path: Path | None) -> Iterator[IO[bytes] | None]:
-    """Open a log for appending; one that is over 10 MB becomes `NAME.1` first."""
-    if path is None:
-        yield None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists() and path.stat().st_size > _LOG_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
-    with path.open("ab") as file:
-        yield file
 
 
 async def spawn(spec: ChildSpec) -> asyncio.subprocess.Process:
     """Start a child in a session of its own, so that Ctrl-C reaches the supervisor alone; raises OSError."""
     argv = (sys.executable, "-I", "-S", str(trampoline.__file__), str(os.getpid()), *spec.argv)
-    with _output(spec.log) as output:
+    with logs.appended(spec.log) as output:
         process = await asyncio.create_subprocess_exec(
             *argv,
             env=spec.env,

@@ -41,7 +41,7 @@ class ChildSpec:
         stdin: Written to the child's standard input, which is then closed.
         ready: Asked every 50 ms until true; None = ready as soon as it runs.
         essential: The service as a whole has failed when this child has.
-        log: File that standard output and error are appended to; None = those of the supervisor.
+        log: File that standard output and error are appended to, kept small by `logs`; None = those of the supervisor.
         pass_fds: Descriptors that the child inherits.
         grace_s: Seconds between SIGTERM and SIGKILL.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock, SystemClock
-from trainyard.core.processes import running
+from trainyard.core.processes import logs, running
 from trainyard.core.processes.crashes import CrashHistory
 from trainyard.core.processes.specs import CONFIG_EXIT, SETTLED, ChildSpec, ChildState, ChildStatus
 
@@ -166,9 +166,11 @@ class Supervisor:
             child.reason = f"cannot be started: {error}"
             return CONFIG_EXIT
         child.process = process
+        bounding = asyncio.create_task(logs.keep_bounded(child.spec.log))
         try:
             return await self._watch(child, process)
         finally:
+            bounding.cancel()
             running.kill(process)
 
     async def _watch(self, child: _Child, process: asyncio.subprocess.Process) -> int:
