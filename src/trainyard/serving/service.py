@@ -80,9 +80,10 @@ class ServingService:
         return Work(target, ask, prepared, self.clock, self._metrics, began_s, ends_at_s)
 
     async def list_models(self, principal: Principal) -> list[ModelView]:
-        """List the catalog and the caller's own live runs."""
+        """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
         runs = await self._adapters.list_adapters(principal, deadline_s=self._timeout_s)
-        return [*(self._view(entry) for entry in self._models.entries), *(self._view_run(run) for run in runs)]
+        there = [run for run in runs if self._models.is_supported(run.base_model)]
+        return [*(self._view(entry) for entry in self._models.entries), *(self._view_run(run) for run in there)]
 
     async def show_model(self, principal: Principal, name: str) -> ModelView:
         """Describe one model by name or alias.

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,14 @@ async def test_models_are_listed_with_what_openai_says_and_more(yard: Yard, clie
     assert (by_id["yard/off"]["status"], by_id["yard/parrot"]["backend"]) == ("off", "fake")
     stranger = await (await yard.client("bob")).get("/v1/models")
     assert RUN.name not in stranger.text
+
+
+async def test_a_run_whose_base_model_left_the_catalog_is_not_listed(yard: Yard, client: httpx.AsyncClient) -> None:
+    yard.adapters.adapters = [replace(RUN, name="run_00000000000000bb", base_model="yard/gone")]
+    body = (await client.get("/v1/models")).json()
+    assert [card["id"] for card in body["data"]] == [MODEL, "yard/plain", "yard/off", "yard/parrot"]
+    answer = await client.post("/v1/generate", json={"prompt": "a", "model": "run_00000000000000bb"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize(("name", "found"), [("yard/alias", MODEL), (MODEL, MODEL), (RUN.name, RUN.name)])

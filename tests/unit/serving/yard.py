@@ -78,6 +78,7 @@ class Yard:
         self.tokenizer = Tokenizer.from_directory(directory / "bytes")
         self.engine = self.new_engine(ANSWER)
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
+        self.adapters = ListedAdapters([RUN])
         self._app: FastAPI | None = None
         self._clients = AsyncExitStack()
 
@@ -94,7 +95,7 @@ class Yard:
             self.models,
             engines,
             Tokenizers(self.models),
-            ListedAdapters([RUN]),
+            self.adapters,
             clock,
             metrics=metrics,
             timeout_s=timeout_s,

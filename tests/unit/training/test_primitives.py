@@ -197,3 +197,18 @@ async def test_acts_on_one_run_follow_each_other(yard: Yard) -> None:
 
     await asyncio.gather(*(both() for _ in range(8)))
     assert (await step(yard, ANN, run_id)).metrics.tokens == 8 * 4
+
+
+async def test_samples_that_open_a_run_again_do_not_forget_what_a_batch_measured(yard: Yard) -> None:
+    run_id = await new_run(yard, ANN)
+    await train(yard, ANN, run_id)
+    await step(yard, ANN, run_id)
+    yard.engine.latency_s = 0.01
+    yard.engine.die()
+    sampling = types.SampleRequest(prompts=["a"], max_tokens=1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(train(yard, ANN, run_id))
+        for _ in range(6):
+            group.create_task(yard.service.sampling.sample(ANN, run_id, sampling))
+    measured = (await step(yard, ANN, run_id)).metrics
+    assert (measured.loss is not None, measured.tokens) == (True, len("hello") - 1)

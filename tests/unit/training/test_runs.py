@@ -1,7 +1,10 @@
+import asyncio
+
 import pytest
 
 from tests.unit.training.yard import CONTEXT, MODEL, Yard, new_run, principal, step, train
 from trainyard.core import errors
+from trainyard.core.catalog import ModelRegistry
 from trainyard.engine import calls
 from trainyard.engine import types as engine_types
 from trainyard.engine.fake import FakeEngine
@@ -208,3 +211,26 @@ async def test_a_run_survives_a_restart_of_server_and_engine(yard: Yard) -> None
     await train(yard, ANN, run_id)
     assert (await step(yard, ANN, run_id)).step == 2
     assert [entry["step"] for entry in (await yard.service.runs.metrics(ANN, run_id)).metrics] == [1, 2]
+
+
+async def test_a_creation_that_is_cut_short_holds_no_place(yard: Yard) -> None:
+    yard.engine.latency_s = 0.05
+    for _ in range(6):  # one more than the limit
+        wanted = types.RunConfig.model_validate({"base_model": MODEL})
+        creating = asyncio.ensure_future(yard.service.runs.create(ANN, wanted))
+        while "initialized" not in {run.status for run in (await yard.service.runs.list_own(ANN)).runs}:
+            pass
+        creating.cancel()
+        await asyncio.gather(creating, return_exceptions=True)
+    assert {run.status for run in (await yard.service.runs.list_own(ANN)).runs} == {"failed"}
+
+
+async def test_a_run_whose_base_model_left_the_catalog_can_be_completed(yard: Yard) -> None:
+    run_id = await new_run(yard, ANN)
+    (yard.settings.data_dir.parent / "models.yaml").write_text("models: [{name: yard/other, path: bytes}]")
+    yard.models = ModelRegistry(yard.settings.data_dir.parent / "models.yaml")
+    completed = await yard.new_service().runs.complete(ANN, run_id)
+    assert (completed.status, completed.message) == (
+        "completed",
+        "yard/bytes left the catalog; the run ends as it lies on disk",
+    )

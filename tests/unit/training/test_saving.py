@@ -67,6 +67,16 @@ async def test_temporary_directories_of_a_crash_are_gone_after_the_next_start(ya
     assert await asyncio.to_thread(lambda: list(kept.parent.iterdir())) == [kept]
 
 
+async def test_files_that_others_put_among_the_checkpoints_disturb_neither_a_start_nor_a_save(yard: Yard) -> None:
+    run_id = await new_run(yard, ANN)
+    checkpoints = yard.settings.data_dir.absolute() / "runs" / run_id / "checkpoints"
+    await asyncio.to_thread(checkpoints.mkdir, parents=True)
+    for name in (".DS_Store", "step_0.txt"):
+        await asyncio.to_thread((checkpoints / name).touch)
+    await yard.new_service().recover()
+    assert (await save(yard, run_id)).name == "step_0"
+
+
 async def test_a_save_that_fails_registers_nothing(yard: Yard) -> None:
     run_id = await new_run(yard, ANN)
     yard.engine.fail_next(errors.Unavailable("away", code="engine_restarting"))

@@ -23,6 +23,8 @@ from trainyard.training.types import (
 
 _INTERRUPTED = "the server stopped while the run was being created; create it again"
 
+_NOT_OPENED = "the run could not be opened in its engine; create it again"
+
 
 class Runs:
     """Creates runs, tells where they stand and completes them."""
@@ -56,11 +58,16 @@ class Runs:
             max_live_runs=self._parts.settings.training.max_live_runs_per_user,
         )
         record = await self._sessions.find(principal, run_id)
+        failure: str | None = _NOT_OPENED
         try:
             await self._sessions.open_new(record)
+            failure = None
         except errors.TrainyardError as error:
-            await self._update(run_id, status=RunState.FAILED, error=error.message)
+            failure = error.message
             raise
+        finally:  # whatever went wrong, a run that nobody was told of must not hold one of its user's places
+            if failure is not None:
+                await self._update(run_id, status=RunState.FAILED, error=failure)
         await self._update(run_id, status=RunState.ACTIVE)
         return _response(await self._sessions.find(principal, run_id))
 
@@ -100,6 +107,9 @@ class Runs:
             if record.status is RunState.COMPLETED:
                 return _completed(run_id, "The run was completed before; nothing changed")
             await self._sessions.trainable(run_id)
+            if not self._parts.models.is_supported(record.base_model):
+                await self._update(run_id, status=RunState.COMPLETED)
+                return _completed(run_id, f"{record.base_model} left the catalog; the run ends as it lies on disk")
             waiting = (await self._sessions.state(record)).pending_tokens
             state = await self._sessions.call(record, lambda engine: engine.close_run(run_id))
             await self._update(

@@ -127,7 +127,7 @@ def _free_name(step: int, mode: Mode, known: set[str]) -> str:
 def _remove_temporary(runs: Path) -> None:
     """Remove what has a dot in its name; no checkpoint has, and every temporary directory of an engine does."""
     for path in runs.glob("run_*/checkpoints/*"):
-        if "." in path.name:
+        if "." in path.name and path.is_dir():  # a file is none of ours
             shutil.rmtree(path)
 
 
@@ -136,5 +136,5 @@ def _remove_leftovers(directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     for path in directory.parent.iterdir():
         name = path.name.removeprefix(".")
-        if name == directory.name or name.startswith(f"{directory.name}."):
+        if path.is_dir() and (name == directory.name or name.startswith(f"{directory.name}.")):
             shutil.rmtree(path)

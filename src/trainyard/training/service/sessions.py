@@ -122,6 +122,8 @@ class Sessions:
 
     async def _open(self, run_id: str, engine: Engine) -> None:
         async with self._opening.setdefault(run_id, asyncio.Lock()):
+            if await _is_open(run_id, engine):
+                return  # by somebody who stood before us at the lock; what was trained since must stay counted
             record = await self._again(run_id)
             state = await engine.open_run(configuring.spec(record, self._parts.run_dir(run_id)))
             self.pending[run_id] = Pending(is_known=state.pending_tokens == 0)
@@ -148,3 +150,13 @@ class Sessions:
         if record is None:
             raise errors.NotFound(f"{run_id} was deleted", code="run_not_found")
         return record
+
+
+async def _is_open(run_id: str, engine: Engine) -> bool:
+    try:
+        await engine.run_state(run_id)
+    except errors.NotFound as error:
+        if error.code != "run_not_open":
+            raise
+        return False
+    return True
