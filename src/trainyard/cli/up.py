@@ -10,6 +10,7 @@ from trainyard.cli.options import AsJson, ConfigFile, DataDir
 from trainyard.cli.up_report import Report
 from trainyard.cli.yard import Surroundings, Yard, listen, url_of
 from trainyard.core import settings as settings_module
+from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.datadir import DataDirectory, DataDirectoryLock, remove_stale_sockets
 
@@ -50,6 +51,7 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
     lock = DataDirectoryLock(data)
     try:
         remove_stale_sockets(data)
+        DirectoryBlobs(data.blobs).remove_unfinished()
         with listen(settings.server.host, settings.server.port) as listener:
             from trainyard import app  # seconds of imports, which a refused start need not wait for
 

@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from trainyard.core import disk
 from trainyard.core.blobs import base
+
+_BUILDING = ".put-"
 
 
 class DirectoryBlobs:
@@ -54,13 +57,18 @@ class DirectoryBlobs:
             return False
         return True
 
+    def remove_unfinished(self) -> None:
+        """Remove what writers that were killed have left; call it before there are writers."""
+        for directory in self._root.glob(f"{_BUILDING}*"):
+            shutil.rmtree(directory, ignore_errors=True)
+
     def _path(self, sha256: str) -> Path:
         base.checked(sha256)
         return self._root / sha256[:2] / sha256[2:]
 
     def _put(self, fill: Callable[[Path], None]) -> base.Blob:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".put-", dir=self._root) as directory:
+        with tempfile.TemporaryDirectory(prefix=_BUILDING, dir=self._root) as directory:
             temporary = Path(directory) / "content"
             fill(temporary)
             with temporary.open("rb") as file:
@@ -70,27 +78,19 @@ class DirectoryBlobs:
             final = self._path(sha256)
             final.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.replace(final)
-            _sync_directory(final.parent)
+            disk.sync_directory(final.parent)
         return base.Blob(sha256, size_bytes)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # the content, where the source is a symbolic link
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
 
 
 def _write(content: bytes, target: Path) -> None:
     target.write_bytes(content)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:

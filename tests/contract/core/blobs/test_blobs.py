@@ -1,6 +1,8 @@
 """One suite for every BlobStore."""
 
+import asyncio
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +47,14 @@ async def test_a_file_is_found_under_its_hash_and_stays(blobs: BlobStore, tmp_pa
     assert await blobs.put_file(path) == await blobs.put_bytes(b"abc")
     assert path.read_bytes() == b"abc"
     path.unlink()
+    assert await _read(blobs, ABC) == b"abc"
+
+
+async def test_what_a_symbolic_link_leads_to_is_stored(blobs: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    await blobs.put_file(tmp_path / "link")
+    (tmp_path / "file").unlink()
     assert await _read(blobs, ABC) == b"abc"
 
 
@@ -135,3 +145,22 @@ async def test_a_put_leaves_nothing_but_the_blob_even_when_it_fails(tmp_path: Pa
     with pytest.raises(FileNotFoundError):
         await blobs.put_file(tmp_path / "absent")
     assert _files(tmp_path) == [f"{ABC[:2]}/{ABC[2:]}"]
+
+
+def _names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def test_what_a_killed_writer_left_is_removed_and_blobs_stay(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    blobs.remove_unfinished()
+    code = (
+        "import os, sys; from pathlib import Path; from trainyard.core.blobs import DirectoryBlobs;"
+        "DirectoryBlobs(Path(sys.argv[1]))._put(lambda file: (file.write_bytes(b'half'), os._exit(9)))"
+    )
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path))
+    assert await process.wait() == 9
+    blob = await blobs.put_bytes(b"abc")
+    assert len(_names(tmp_path)) == 2
+    blobs.remove_unfinished()
+    assert _names(tmp_path) == [blob.sha256[:2]]
