@@ -4,12 +4,13 @@ import fcntl
 import os
 import secrets
 import shutil
+import socket
 import stat
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from trainyard.core import errors
+from trainyard.core import disk, errors
 from trainyard.core.processes import runfile
 
 SOCKET_PATH_BYTES: Final = 107
@@ -29,6 +30,7 @@ class DataDirectory:
         self.secret = self.path / "secret"
         self.logs = self.path / "logs"
         self.blobs = self.path / "blobs"
+        self.database = self.path / "trainyard.db"
 
     def prepare(self) -> None:
         """Make the directory, with mode 0700 when it is new or empty.
@@ -80,6 +82,7 @@ class DataDirectory:
             pass
         finally:
             building.unlink()
+        disk.sync_directory(self.path)  # keys that are written later must not outlive it in a power cut
 
 
 class DataDirectoryLock:
@@ -123,11 +126,23 @@ def make_socket_directory() -> Path:
 
 
 def remove_stale_sockets(data: DataDirectory) -> None:
-    """Remove the socket directory that a killed server left; call it with the lock held, so that it is nobody's."""
+    """Remove the socket directory that a killed server left; call it with the lock held.
+
+    A run file can come from a copy of the data directory of a server that still runs: its sockets stay.
+    """
     last = runfile.read(data.run_json)
-    if last is None:
+    if last is None or _is_answered(Path(last.control_socket)):
         return
     directory = Path(last.socket_directory)
     is_ours = directory.name.startswith("trainyard-") and directory.is_dir() and not directory.is_symlink()
     if is_ours and directory.stat().st_uid == os.getuid():
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_answered(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.connect(str(path))
+    except OSError:
+        return False
+    return True

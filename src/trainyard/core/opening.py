@@ -11,8 +11,11 @@ from trainyard.core.settings import Settings
 
 
 def database(effective: Settings) -> Database:
-    """Open the database, its directory made when absent; the schema is left as it is."""
-    DataDirectory(effective.data_dir).prepare()
+    """Open the database, directory and private file made when absent; the schema is left as it is."""
+    data = DataDirectory(effective.data_dir)
+    data.prepare()
+    if effective.database.url is None and not data.database.exists():
+        data.database.touch(mode=0o600)  # SQLite would take the umask's, in a directory that others may read
     return Database(effective.database_url, sync=effective.database.sync)
 
 

@@ -1,4 +1,6 @@
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.core import errors
+from trainyard.core import errors, opening
 from trainyard.core.datadir import (
     SOCKET_PATH_BYTES,
     DataDirectory,
@@ -16,6 +18,7 @@ from trainyard.core.datadir import (
     remove_stale_sockets,
 )
 from trainyard.core.processes import RunFile, runfile
+from trainyard.core.settings import Settings
 
 MODE = 0o777
 
@@ -130,3 +133,37 @@ def test_only_socket_directories_of_ours_are_cleared_away(data: DataDirectory, n
 def test_without_a_run_file_nothing_is_cleared_away(data: DataDirectory) -> None:
     remove_stale_sockets(data)
     assert data.path.exists()
+
+
+def test_the_sockets_of_a_server_that_still_runs_are_not_cleared_away(data: DataDirectory) -> None:
+    running = make_socket_directory()
+    run = RunFile(
+        pid=1,
+        url="",
+        started_at=0,
+        control_socket=str(running / "control.sock"),
+        socket_directory=str(running),
+        sockets={},
+        children=[],
+    )
+    runfile.write(data.run_json, run)  # as in a copy of its data directory
+    with socket.socket(socket.AF_UNIX) as control:
+        control.bind(run.control_socket)
+        control.listen()
+        remove_stale_sockets(data)
+        assert running.exists()
+    remove_stale_sockets(data)
+    assert not running.exists()
+
+
+def test_the_database_is_private_also_where_the_directory_is_not(data: DataDirectory) -> None:
+    (data.path / "lost+found").mkdir()
+    data.path.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with contextlib.closing(opening.database(Settings(data_dir=data.path))) as database:
+            database.migrate()
+            modes = {path.name: mode_of(path) for path in data.path.glob("trainyard.db*")}
+    finally:
+        os.umask(before)
+    assert modes == {"trainyard.db": 0o600, "trainyard.db-wal": 0o600, "trainyard.db-shm": 0o600}
