@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 Sync = Literal["normal", "full"]
+
+_log = logging.getLogger(__name__)
 
 _THREADS = 4
 """SQLite has one writer at a time and Postgres work is short, so more threads would only wait."""
@@ -114,11 +117,10 @@ class Database:
         try:
             yield
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            raise errors.Unavailable(
-                f"The {self.kind} database does not answer: {connecting.reason(error)}",
-                code="database_unavailable",
-                retry_after_s=1,
-            ) from error
+            # Drivers name hosts, ports, users and files; strangers read this message at /readyz.
+            _log.warning("the %s database does not answer: %s", self.kind, connecting.reason(error))
+            message = f"The {self.kind} database does not answer; the log says why"
+            raise errors.Unavailable(message, code="database_unavailable", retry_after_s=1) from error
         except exc.DataError as error:
             raise errors.InvalidRequest(
                 f"A value cannot be stored: {connecting.reason(error)}", code="unstorable_value"

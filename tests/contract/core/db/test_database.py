@@ -102,13 +102,17 @@ def test_sqlite_runs_with_the_pragmas_that_the_design_names(tmp_path: Path) -> N
 _PRAGMAS = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
 
 
-def test_a_database_that_is_away_is_unavailable_and_says_so_without_its_password() -> None:
+def test_a_database_that_is_away_is_unavailable_and_only_the_log_says_where_it_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     database = Database("postgresql://user:hunter2@127.0.0.1:9/nothing")
     with pytest.raises(errors.Unavailable) as caught:
         _names(database)
     assert caught.value.code == "database_unavailable"
     assert caught.value.retry_after_s == 1
-    assert "hunter2" not in caught.value.message
+    assert caught.value.message == "The postgresql database does not answer; the log says why"
+    assert "127.0.0.1" in caplog.text
+    assert "hunter2" not in caplog.text
     with pytest.raises(errors.StartupError, match="cannot be brought up to date"):
         database.migrate()
     database.close()
