@@ -157,10 +157,10 @@ def serve() -> None:
 
     Exits with `CONFIG_EXIT` when a new start would not help.
     """
-    given = handover.read()
-    effective = settings.load(given.flags, Path(given.config_file) if given.config_file else None)
-    configure_logging(effective.log)
     try:
+        given = handover.read()
+        effective = settings.load(given.flags, Path(given.config_file) if given.config_file else None)
+        configure_logging(effective.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(given, effective))
     except (errors.ConfigError, errors.StartupError) as error:
