@@ -47,7 +47,6 @@ class Metrics:
         requests: Answers by method, route template and status.
         request_s: Seconds from the request's first byte to the answer's last, by method and route.
         in_flight: Requests that are being answered.
-        log_lines: Lines of the access log.
     """
 
     def __init__(self) -> None:

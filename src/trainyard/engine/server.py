@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from trainyard.core import errors
+from trainyard.core.processes import CONFIG_EXIT
 from trainyard.engine import cores, protocol, types
 from trainyard.engine.channel import Channel
 from trainyard.engine.loop import ComputeLoop
@@ -25,9 +26,6 @@ from trainyard.engine.server_config import EngineServerConfig
 
 FAULT_EXIT: Final = 70
 """Exit status after the compute thread failed (EX_SOFTWARE of sysexits.h)."""
-
-CONFIG_EXIT: Final = 78
-"""Exit status for a model that cannot be loaded (EX_CONFIG)."""
 
 _log = structlog.get_logger(__name__)
 

@@ -13,7 +13,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pid: Of the supervisor.
         started_at: Unix seconds.
-        control_socket: Answers `status` and `ensure`.
+        control_socket: Answers `status`, `ensure` and `check`.
         socket_directory: Holds the sockets of the engines.
         sockets: Child name -> socket.
     """
