@@ -215,11 +215,11 @@ async def test_a_run_survives_a_restart_of_server_and_engine(yard: Yard) -> None
 
 async def test_a_creation_that_is_cut_short_holds_no_place(yard: Yard) -> None:
     yard.engine.latency_s = 0.05
-    for _ in range(6):  # one more than the limit
+    for number in range(1, 7):  # one more than the limit
         wanted = types.RunConfig.model_validate({"base_model": MODEL})
         creating = asyncio.ensure_future(yard.service.runs.create(ANN, wanted))
-        while "initialized" not in {run.status for run in (await yard.service.runs.list_own(ANN)).runs}:
-            pass
+        while sum(isinstance(call, calls.OpenRun) for call in yard.engine.seen) < number:
+            await yard.service.runs.list_own(ANN)
         creating.cancel()
         await asyncio.gather(creating, return_exceptions=True)
     assert {run.status for run in (await yard.service.runs.list_own(ANN)).runs} == {"failed"}
