@@ -66,19 +66,19 @@ def build_http(
         shown_config: Further entries for `config` of `/health`.
         lifespan: What begins and ends with the server; times of last use of keys are written after it.
     """
-    dialect_map = DialectMap()
+    dialect_map, checker = DialectMap(), KeyChecker(parts.keys, parts.database)
     app = FastAPI(
         title="trainyard",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=_flushing(parts, lifespan),
-        middleware=_stack(settings, parts, dialect_map, signed_paths),
+        middleware=_stack(settings, parts, checker, dialect_map, signed_paths),
         exception_handlers={HTTPException: edge.on_framework_error, RequestValidationError: edge.on_framework_error},
         redirect_slashes=False,
         strict_content_type=False,  # curl sends JSON as a form unless told otherwise; the body decides
     )
     app.state.dialect_map = dialect_map
-    app.state.key_checker = KeyChecker(parts.keys, parts.database)
+    app.state.key_checker = checker
     parts.readiness.register("database", parts.database.ping)
     more = shown_config or dict
     shown = health.router(parts.readiness, parts.drain, parts.metrics, lambda: {**_config(settings, parts), **more()})
@@ -103,7 +103,11 @@ def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[Fas
 
 
 def _stack(
-    settings: Settings, parts: HttpParts, dialect_map: DialectMap, signed_paths: Sequence[re.Pattern[str]]
+    settings: Settings,
+    parts: HttpParts,
+    checker: KeyChecker,
+    dialect_map: DialectMap,
+    signed_paths: Sequence[re.Pattern[str]],
 ) -> list[Middleware]:
     return [
         Middleware(middleware.RequestId),
@@ -111,7 +115,7 @@ def _stack(
         Middleware(middleware.SecurityHeaders),
         Middleware(edge.ErrorEdge, dialect_map=dialect_map),
         Middleware(DrainGate, drain=parts.drain),
-        Middleware(RequireKey, checker=KeyChecker(parts.keys, parts.database), signed_paths=signed_paths),
+        Middleware(RequireKey, checker=checker, signed_paths=signed_paths),
         Middleware(middleware.BodyLimit, max_body_bytes=settings.server.max_body_bytes),
     ]
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from trainyard.core import errors
 from trainyard.core.db import Database
 from trainyard.core.http.routing import PUBLIC_PATHS
+from trainyard.core.http.sharing import Shared
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.principal import SCOPES, Principal
 
@@ -23,11 +24,15 @@ _MISSING = (
 
 
 class KeyChecker:
-    """Checks keys without blocking the loop: the database is read in its threads, and only when the snapshot is old."""
+    """Checks keys without blocking the loop: the database is read in its threads, and only when the snapshot is old.
+
+    Requests that find it old at the same time wait for one reading, so that a database that is away does not make
+    each of them wait for the time-outs of those before it.
+    """
 
     def __init__(self, keys: APIKeyManager, database: Database) -> None:
         self._keys = keys
-        self._database = database
+        self._refresh = Shared(lambda: database.call(keys.refresh))
 
     async def check(self, connection: HTTPConnection) -> Principal:
         """Tell who sent the request.
@@ -38,7 +43,7 @@ class KeyChecker:
         """
         key = read_key(connection)
         if self._keys.is_stale:
-            await self._database.call(self._keys.refresh)
+            await self._refresh()
         return self._keys.recognise(key)
 
 

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from trainyard.core import errors
 from trainyard.core.http.drain import Drain
 from trainyard.core.http.health_bodies import Alive, Health, Ready, Root
+from trainyard.core.http.sharing import Shared
 from trainyard.core.telemetry import Metrics
 from trainyard.core.version import VERSION
 
@@ -28,11 +29,15 @@ _METRICS: dict[int | str, dict[str, Any]] = {
 
 
 class Readiness:
-    """Asks every dependency at once whether it works."""
+    """Asks every dependency at once whether it works; whoever asks meanwhile gets the same answer.
+
+    The path needs no key, so a crowd of callers must not become a crowd of queries.
+    """
 
     def __init__(self, timeout_s: float = PROBE_TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         self._probes: dict[str, Probe] = {}
+        self._shared = Shared(self._check)
 
     def register(self, name: str, probe: Probe) -> None:
         """Add a dependency; its probe returns when it works and raises when it does not."""
@@ -40,6 +45,9 @@ class Readiness:
 
     async def check(self) -> dict[str, dict[str, object]]:
         """Tell for each dependency whether it is `ok`, and why not; takes as long as the slowest, bounded."""
+        return await self._shared()
+
+    async def _check(self) -> dict[str, dict[str, object]]:
         names = list(self._probes)
         outcomes = await asyncio.gather(*(self._ask(self._probes[name]) for name in names), return_exceptions=True)
         return {name: self._told(outcome) for name, outcome in zip(names, outcomes, strict=True)}
