@@ -32,13 +32,13 @@ class Plan:
     kv_heads: int = 2
     intermediate: int = 576
     max_positions: int = 2048
-    batch_tokens: int = 3072
+    batch_tokens: int = 2048
     short_window: int = 256
     long_window: int = 1024
     long_after: float = 0.8
     long_share: float = 0.1
-    muon_rate: float = 0.012
-    adamw_rate: float = 0.006
+    muon_rate: float = 0.006
+    adamw_rate: float = 0.003
     tokenizer_documents: int = 60_000
     counted_documents: int = 20_000
     checked: int = 3_000
