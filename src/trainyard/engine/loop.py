@@ -6,6 +6,7 @@ training micro-step is followed by one decode tick. A call that has waited `JOIN
 a pass of its own, and the two take turns.
 """
 
+import functools
 import queue
 import threading
 import time
@@ -244,16 +245,15 @@ class ComputeLoop:
             self._writer.changed(run_id)  # after the answer, which need not wait for the copy
 
     def _guarded(self, jobs: list[_Job], work: Callable[[], _Done]) -> _Done | None:
-        """Work for jobs; when it fails, they get the error and the loop goes on."""
+        """Work for jobs, or for none at the end; when it fails, they get the error and the loop goes on."""
+        names = ", ".join(type(job.call).__name__ for job in jobs) or "the last write of a run"
         try:
             return work()
         except errors.TrainyardError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the edge of a job: a fault of one call must not end the others
-            _log.exception("call_failed", calls=[type(job.call).__name__ for job in jobs])
-            failure = errors.TrainyardError(
-                f"the engine failed in {type(jobs[0].call).__name__}: {type(error).__name__}: {error}"
-            )
+            _log.exception("call_failed", call=names)
+            failure = errors.TrainyardError(f"the engine failed in {names}: {type(error).__name__}: {error}")
         for job in jobs:
             job.outlet.error(job.number, copy_error(failure))
         return None
@@ -303,10 +303,7 @@ class ComputeLoop:
         self._is_over = True
         self._refuse_all(engine_away("it is shutting down"))
         for run_id in self._open_runs:
-            try:
-                self._writer.flush(run_id)
-            except (OSError, errors.NotFound) as error:
-                _log.error("state_not_written", run_id=run_id, error=str(error))
+            self._guarded([], functools.partial(self._writer.flush, run_id))
 
     def _refuse_all(self, error: errors.Unavailable) -> None:
         self._streams.end_all(error)

@@ -55,7 +55,7 @@ class WrittenPass(FakePass):
 class WrittenCore(FakeCore):
     """A pass takes as many micro-steps as its largest call has sequences."""
 
-    def __init__(self, fault: Literal["", "pass", "tick", "disk", "slow disk", "step"] = "") -> None:
+    def __init__(self, fault: Literal["", "pass", "tick", "disk", "slow disk", "memory", "step"] = "") -> None:
         super().__init__()
         self.written: list[str] = []
         self.fault = fault
@@ -78,6 +78,8 @@ class WrittenCore(FakeCore):
     def write_state(self, snapshot: object) -> int:
         if self.fault == "disk":
             raise OSError("No space left on device")
+        if self.fault == "memory" and "/broken" in snapshot.directory:  # type: ignore[attr-defined]
+            raise MemoryError("no room for the bytes of the state")
         if self.fault == "slow disk" and threading.current_thread() is not threading.main_thread():
             time.sleep(0.1)  # the run is closed meanwhile
             raise OSError("No space left on device")
@@ -370,3 +372,25 @@ def test_a_run_that_closes_while_its_state_is_refused_is_not_looked_at_again(tmp
     assert closed.durable_step == 1
     desk.clock.advance(5)
     desk.rounds(1)  # a run that is not open would end the thread here
+
+
+def test_a_state_that_cannot_be_written_at_the_end_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    core, notes = WrittenCore(), Notes()
+    core.holds_writes = True
+    loop = ComputeLoop(core)
+    loop.start()
+    number = 0
+    for run_id in ("broken", "a", "b", "c"):
+        for call in (
+            calls.OpenRun(spec=spec(tmp_path, run_id)),
+            calls.ForwardBackward(run_id=run_id, data=[DATUM], accumulate=False, loss_fn="causal_lm"),
+            calls.OptimStep(run_id=run_id, learning_rate=None),
+        ):
+            number += 1
+            loop.submit(notes, number, call)
+    while len(notes.results) < number:
+        time.sleep(0.001)
+    core.fault = "memory"
+    loop.drain()
+    states = {path.parent.name: path.read_text() for path in tmp_path.glob("*/state.json")}
+    assert {name for name, state in states.items() if '"step":1' in state} == {"a", "b", "c"}
