@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -217,3 +217,17 @@ def request(
 ) -> types.GenerateRequest:
     sampling = types.Sampling(max_tokens=max_tokens, temperature=0.0)
     return types.GenerateRequest(stream_id=stream_id, prompt=types.int32(prompt), sampling=sampling, run_id=run_id)
+
+
+async def read(engine: base.Engine, wanted: types.GenerateRequest) -> list[types.TokenEvent]:
+    return [event async for event in engine.generate(wanted)]
+
+
+async def rest(stream: AsyncIterator[types.TokenEvent]) -> list[types.TokenEvent]:
+    return [event async for event in stream]
+
+
+async def until(is_true: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await is_true():  # noqa: ASYNC110 - the engine is asked, it does not tell
+            await asyncio.sleep(0.01)
