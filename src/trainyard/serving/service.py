@@ -19,6 +19,7 @@ from trainyard.serving.work import GenerationMetrics, Work
 
 RUN_PREFIX = "run_"
 TIMEOUT_S = 600.0
+_SHOWN_NAMES = 20
 
 
 class ServingService:
@@ -99,7 +100,7 @@ class ServingService:
         target = await self._resolve(principal, ask.model)
         entry = self._models.entry(target.base_model)
         if entry.load == "off":
-            callable_ = ", ".join(one.name for one in self._models.entries if one.load != "off") or "none"
+            callable_ = _some([one.name for one in self._models.entries if one.load != "off"])
             raise errors.InvalidRequest(
                 f"{entry.name} is switched off on this server (load: off); available: {callable_}",
                 code="model_off",
@@ -129,7 +130,7 @@ class ServingService:
         return found
 
     async def _unknown(self, principal: Principal, name: str) -> errors.UnknownModel:
-        names = ", ".join(view.name for view in await self.list_models(principal)) or "none"
+        names = _some([view.name for view in await self.list_models(principal)])
         hint = "; a run can be called once its first optim_step has returned" if name.startswith(RUN_PREFIX) else ""
         return errors.UnknownModel(
             f"The model {name[:100]!r} does not exist or is not yours{hint}; available: {names}", param="model"
@@ -161,3 +162,10 @@ class ServingService:
             root=base.name,
             step=run.step,
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """List names for a message, which stays short however many runs somebody has."""
+    shown = ", ".join(names[:_SHOWN_NAMES]) or "none"
+    more = len(names) - _SHOWN_NAMES
+    return f"{shown} and {more} more (GET /v1/models)" if more > 0 else shown

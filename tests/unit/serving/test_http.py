@@ -298,6 +298,14 @@ async def test_an_unknown_model_is_404_with_the_names(client: httpx.AsyncClient,
         assert MODEL in answer.json()["error"]["message"]
 
 
+async def test_an_unknown_model_of_somebody_with_many_runs_is_a_short_message(
+    yard: Yard, client: httpx.AsyncClient
+) -> None:
+    yard.adapters.adapters = [replace(RUN, name=f"run_{number:016x}") for number in range(30)]
+    message = (await client.get("/v1/models/gpt-9")).json()["error"]["message"]
+    assert message.endswith("run_000000000000000f and 14 more (GET /v1/models)")  # 4 of the catalog and 16 runs
+
+
 async def test_a_model_that_is_off_says_so_and_what_is_on(client: httpx.AsyncClient) -> None:
     answer = await client.post("/v1/chat/completions", json={**CHAT, "model": "yard/off"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_off")

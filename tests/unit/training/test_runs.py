@@ -128,6 +128,17 @@ async def test_an_administrator_reads_a_run_but_does_not_train_it(yard: Yard) ->
         await yard.service.runs.complete(ROOT, run_id)
 
 
+async def test_an_administrator_of_another_tenant_is_a_stranger(yard: Yard) -> None:
+    run_id = await new_run(yard, ANN)
+    elsewhere = principal("root", tenant="other", scopes=("train", "admin"))
+    same_name = principal("ann", tenant="other", scopes=("train", "admin"))
+    for who in (elsewhere, same_name):
+        with pytest.raises(errors.Forbidden):
+            await yard.service.runs.status(who, run_id)
+        with pytest.raises(errors.Forbidden):
+            await yard.service.saving.artifacts(who, run_id)
+
+
 async def test_status_answers_while_the_engine_is_away(yard: Yard) -> None:
     run_id = await new_run(yard, ANN)
     await train(yard, ANN, run_id)

@@ -51,7 +51,7 @@ class Sessions:
         Args:
             principal: Who asks.
             run_id: As sent.
-            is_read: Nothing is computed or changed; administrators may read every run.
+            is_read: Nothing is computed or changed; administrators may read every run of their tenant.
 
         Raises:
             errors.NotFound: There is no such run, code `run_not_found`.
@@ -65,8 +65,9 @@ class Sessions:
                 f"There is no run {run_id[:80]!r}; ids are run_ and 16 hex digits, GET /runs lists yours",
                 code="run_not_found",
             )
-        is_owner = (record.tenant, record.user_id) == (principal.tenant, principal.user)
-        if not is_owner and not (is_read and principal.is_admin):
+        is_ours = record.tenant == principal.tenant
+        is_allowed = is_ours and (record.user_id == principal.user or (is_read and principal.is_admin))
+        if not is_allowed:
             raise errors.Forbidden(f"{run_id} belongs to somebody else; GET /runs lists yours", code="run_forbidden")
         return record
 
