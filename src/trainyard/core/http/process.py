@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
+from trainyard.core.http import heads
 from trainyard.core.http.drain import Drain
 
 _CLOSE_S = 1
@@ -34,7 +35,7 @@ async def run(app: ASGIApp, listener: socket.socket, drain: Drain, drain_s: floa
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=heads.bounded(),
         lifespan="on",
         log_config=None,
         access_log=False,
