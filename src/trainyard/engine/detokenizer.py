@@ -81,12 +81,15 @@ class StopFinder:
         self.is_found = False
 
     def push(self, text: str) -> str:
-        """Take more text and give what cannot belong to a stop string; after a find, that is what stood before it."""
+        """Take more text and give what cannot belong to a stop string; after a find, that is what stood before it.
+
+        Of several, the one that is complete first counts, so that the answer does not depend on how the text is cut.
+        """
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.is_found = True
-            return self._release(min(found))
+            return self._release(min(found)[1])
         return self._release(len(self._held) - self._overlap())
 
     def flush(self) -> str:

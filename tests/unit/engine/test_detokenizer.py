@@ -212,3 +212,24 @@ def test_token_bytes_join_to_the_text(tokenizer: Tokenizer, text: str) -> None:
     assert math.isclose(
         len(tokenizer.token_bytes(tokenizer.eos_id or 0)), len(tokenizer.tokens([tokenizer.eos_id or 0])[0])
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "stops", "before"),
+    [
+        ("aabbc", ("abb", "b"), "aa"),  # "b" is complete before "abb" is
+        ("bbccc", ("bccc", "c"), "bb"),
+        ("xabc", ("c", "bc", "abc"), "x"),  # all complete at once: the longest
+        ("abab", ("bab", "ba"), "a"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_where_text_stops_does_not_depend_on_how_it_is_cut(
+    text: str, stops: tuple[str, ...], before: str, size: int
+) -> None:
+    finder = StopFinder(stops)
+    out = ""
+    for start in range(0, len(text), size):
+        if not finder.is_found:
+            out += finder.push(text[start : start + size])
+    assert (out, finder.is_found) == (before, True)
