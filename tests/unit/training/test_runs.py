@@ -9,6 +9,7 @@ from trainyard.engine import calls
 from trainyard.engine import types as engine_types
 from trainyard.engine.fake import FakeEngine
 from trainyard.training import types
+from trainyard.training.service.sessions import MAX_ENDED_OPEN
 from trainyard.training.types import RunState
 
 ANN = principal("ann")
@@ -245,3 +246,16 @@ async def test_a_run_whose_base_model_left_the_catalog_can_be_completed(yard: Ya
         "completed",
         "yard/bytes left the catalog; the run ends as it lies on disk",
     )
+
+
+async def test_runs_that_ended_do_not_pile_up_in_the_engine(yard: Yard) -> None:
+    request = types.SampleRequest(prompts=["a"], max_tokens=1)
+    ended = []
+    for _ in range(MAX_ENDED_OPEN + 2):
+        ended.append(run_id := await new_run(yard, ANN))
+        await yard.service.runs.complete(ANN, run_id)
+        await yard.service.sampling.sample(ANN, run_id, request)
+    assert (await yard.engine.stats()).open_runs == MAX_ENDED_OPEN
+    again = await yard.service.sampling.sample(ANN, ended[0], request)
+    assert again.weights_versions == [f"{ended[0]}@0"]
+    assert (await yard.engine.stats()).open_runs == MAX_ENDED_OPEN

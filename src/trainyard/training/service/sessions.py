@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -17,6 +18,9 @@ from trainyard.training.store import RunRecord
 from trainyard.training.types import RunState
 
 Answer = TypeVar("Answer")
+
+MAX_ENDED_OPEN = 8
+"""Runs that no longer train but are open in an engine to be sampled; one more closes the one that was opened first."""
 
 _RUN_ID = re.compile(r"run_[0-9a-f]{16}")
 
@@ -43,6 +47,7 @@ class Sessions:
         self._parts = parts
         self._training: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._ended: dict[str, Engine] = {}
         self.pending: dict[str, Pending] = {}
 
     async def find(self, principal: Principal, run_id: str, *, is_read: bool = False) -> RunRecord:
@@ -129,6 +134,18 @@ class Sessions:
             state = await engine.open_run(configuring.spec(record, self._parts.run_dir(run_id)))
             self.pending[run_id] = Pending(is_known=state.pending_tokens == 0)
             await self._record_steps(record, state)
+        if record.status is not RunState.ACTIVE:
+            await self._bound_ended(run_id, engine)
+
+    async def _bound_ended(self, run_id: str, engine: Engine) -> None:
+        """Keep runs that ended from filling the engine's memory; a closed one is opened again when it is needed."""
+        self._ended.pop(run_id, None)
+        self._ended[run_id] = engine
+        while len(self._ended) > MAX_ENDED_OPEN:
+            oldest = next(iter(self._ended))
+            with suppress(errors.NotFound, errors.Unavailable):  # the engine was restarted and does not hold it anyway
+                await self._ended.pop(oldest).close_run(oldest)
+            self.pending.pop(oldest, None)
 
     async def _record_steps(self, record: RunRecord, state: engine_types.RunState) -> None:
         rolled_back = None
