@@ -53,7 +53,7 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         """Send each token as it is drawn; leaving cancels."""
         chunks = await while_connected(connection, service.sampling.stream(who, run_id, request))
         events = _events(chunks, getattr(connection.state, "request_id", None))
-        return TokenStream(events, headers={"Cache-Control": "no-store"})
+        return TokenStream(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
 
 async def _events(chunks: AsyncIterator[types.TokenChunk], request_id: str | None) -> AsyncIterator[bytes]:
