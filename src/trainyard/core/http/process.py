@@ -35,7 +35,7 @@ async def run(app: ASGIApp, listener: socket.socket, drain: Drain, drain_s: floa
     """
     config = uvicorn.Config(
         app,
-        http=heads.bounded(),
+        http=heads.BoundedHeads,
         lifespan="on",
         log_config=None,
         access_log=False,
