@@ -41,11 +41,19 @@ class KvCache:
         return len(self.lengths) - 1
 
     def remove(self, slot: int) -> int:
-        """Free a slot by moving the last one into it; returns the number that the moved one had."""
+        """Free a slot by moving the last one into it; returns the number that the moved one had.
+
+        What the stream left is zeroed: attention gives hidden places the weight 0, and 0 x NaN (of diverged weights) would
+        be NaN in the next stream of the slot.
+        """
         last = len(self.lengths) - 1
+        self._data[
+            :, :, slot, :, : self.lengths[slot] + 1
+        ].zero_()  # + 1: a decode step writes there for a parked stream
         if slot != last:
             used = self.lengths[last]
             self._data[:, :, slot, :, :used] = self._data[:, :, last, :, :used]
+            self._data[:, :, last, :, : used + 1].zero_()
             self.lengths[slot] = self.lengths[last]
         self.lengths.pop()
         if not self.lengths and self._data.nbytes > KEEP_IDLE_BYTES:

@@ -17,7 +17,9 @@ Stacked = dict[tuple[int, str], tuple[Tensor, Tensor]]
 
 
 class RowAdapters:
-    """Rows x adapters as one low-rank map whose inner columns are masked to each row's own adapter.
+    """Rows x adapters as one low-rank map whose inner columns are zeroed where they are not of the row's own adapter.
+
+    Zeroed and not multiplied by 0, so that an overflow in another's columns stays there.
 
     The stack is kept while the batch needs no adapter outside it, so that a stream that leaves costs nothing.
     """
@@ -27,7 +29,7 @@ class RowAdapters:
         self._members: list[AdapterTensors] = []
         self._stacked: Stacked = {}
         self._owners: dict[str, Tensor] = {}
-        self._masks: dict[str, Tensor | None] = {}
+        self._foreign: dict[str, Tensor | None] = {}
         self._rows: list[AdapterTensors | None] = []
 
     def arrange(self, rows: Sequence[AdapterTensors | None]) -> None:
@@ -43,14 +45,11 @@ class RowAdapters:
         number = {id(member): i for i, member in enumerate(self._members)}
         mine = torch.tensor([number[id(a)] if a is not None else -1 for a in rows], device=self._device)
         is_uniform = len(self._members) == 1 and None not in self._rows
-        self._masks = {
-            group: None if is_uniform else (mine[:, None] == owner).to(self._dtype)
-            for group, owner in self._owners.items()
-        }
+        self._foreign = {group: None if is_uniform else mine[:, None] != owner for group, owner in self._owners.items()}
 
     def forget(self) -> None:
         """Drop the stack; no stream is left."""
-        self._members, self._stacked, self._owners, self._masks, self._rows = [], {}, {}, {}, []
+        self._members, self._stacked, self._owners, self._foreign, self._rows = [], {}, {}, {}, []
 
     def project(self, layer: int, group: str, linear: nn.Linear, x_BD: Tensor) -> Tensor:
         """Apply the frozen map and each row's adapter."""
@@ -60,9 +59,9 @@ class RowAdapters:
             return y_BO
         a_RD, b_OR = stacked
         h_BR = fn.linear(x_BD, a_RD)
-        mask_BR = self._masks[group]
-        if mask_BR is not None:
-            h_BR.mul_(mask_BR)
+        foreign_BR = self._foreign[group]
+        if foreign_BR is not None:
+            h_BR.masked_fill_(foreign_BR, 0.0)
         return y_BO.addmm_(h_BR, b_OR.t())
 
     def _stack(self) -> None:
@@ -86,4 +85,5 @@ class RowAdapters:
             for part, b_Or in zip(views.parts, views.b_Or, strict=True):
                 b_OR[part.o0 : part.o1, at + part.r0 : at + part.r1] = b_Or * member.layout.spec.scale
             at += views.a_RD.shape[0]
-        return a_RD.to(self._dtype), b_OR.to(self._dtype)
+        # other rows multiply this by their zeros, which must stay zeros
+        return a_RD.to(self._dtype), b_OR.to(self._dtype).nan_to_num_(nan=torch.finfo(self._dtype).max)

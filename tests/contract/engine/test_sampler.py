@@ -281,3 +281,30 @@ def test_an_adapter_of_a_closed_run_lives_on_in_its_streams(core: EngineCore, tm
     with pytest.raises(errors.NotFound) as caught:
         core.admit(request("b", prompt(20), run="run_a"))
     assert caught.value.code == "run_not_open"
+
+
+def spoil(core: EngineCore, run_id: str, tmp_path: Path, size: float) -> None:
+    """Open a run and blow its weights up, as a learning rate that is far too high does."""
+    spec = tiny.run_spec(run_id, tmp_path / run_id)
+    core.open_run(spec)
+    core._trainer.run(run_id).weights.flat.fill_(size)
+
+
+def test_a_slot_of_diverged_weights_is_clean_for_the_next_stream(core: EngineCore, tmp_path: Path) -> None:
+    core.admit(request("before", prompt(3)))
+    before = tokens(drain(core)["before"])
+    spoil(core, "run_a", tmp_path, 1e30)
+    core.admit(request("bad", prompt(90), 20, run="run_a", logprobs=0))
+    assert math.isnan(drain(core)["bad"][-1].logprob)
+    core.admit(request("after", prompt(3)))
+    core.admit(request("long", prompt(100)))
+    assert tokens(drain(core)["after"]) == before
+
+
+def test_diverged_weights_stay_in_their_own_rows(core: EngineCore, tmp_path: Path) -> None:
+    core.admit(request("alone", prompt(3), 20))
+    alone = tokens(drain(core)["alone"])
+    spoil(core, "run_a", tmp_path, 3e38)
+    core.admit(request("bad", prompt(9), 20, run="run_a"))
+    core.admit(request("beside", prompt(3), 20))
+    assert tokens(drain(core)["beside"]) == alone
