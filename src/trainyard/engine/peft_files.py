@@ -15,6 +15,7 @@ from trainyard.engine import adapters
 from trainyard.engine.adapters import AdapterLayout, AdapterSpec, AdapterTensors
 from trainyard.engine.config import ModelConfig
 from trainyard.engine.loading import module_name
+from trainyard.engine.model import projection_groups
 from trainyard.engine.types import PROJECTIONS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -55,7 +56,7 @@ def tensors(weights: AdapterTensors) -> dict[str, Tensor]:
     """Give A and B of every projection under PEFT's names, as views."""
     out = {}
     for layer, group, projection, a_rD, b_Or in weights.projections():
-        prefix = f"base_model.model.{module_name(layer, group, projection)}"
+        prefix = _prefix(layer, group, projection)
         out[f"{prefix}.lora_A.weight"], out[f"{prefix}.lora_B.weight"] = a_rD, b_Or
     return out
 
@@ -73,7 +74,7 @@ def load(cfg: ModelConfig, directory: Path, device: torch.device) -> tuple[Adapt
 
     Raises:
         errors.NotFound: code `adapter_not_found`.
-        errors.InvalidRequest: code `adapter_unsupported`: damaged, of another model, or of an unknown kind.
+        errors.InvalidRequest: code `adapter_unsupported`: damaged, of another model, of an unknown kind, or not finite.
     """
     stamp(directory)
     try:
@@ -83,35 +84,66 @@ def load(cfg: ModelConfig, directory: Path, device: torch.device) -> tuple[Adapt
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, ValueError, SafetensorError) as cause:
         raise _unsupported(directory, f"damaged: {cause}") from cause
-    _check_config(directory, config)
-    layout = AdapterLayout(cfg, _spec(config, found))
+    spec = _spec(directory, config, found)
+    _check_tensors(cfg, spec, directory, found)
+    layout = AdapterLayout(cfg, spec)
     weights = adapters.zeros(layout, torch.device("cpu"))
     wanted = tensors(weights)
-    stray = sorted(found.keys() - wanted.keys())
-    if stray:
-        raise _unsupported(directory, f"tensors that this model has no place for: {stray[:3]}")
     for name, tensor in found.items():
-        if wanted[name].shape != tensor.shape:
-            raise _unsupported(
-                directory, f"{name} is {tuple(tensor.shape)}, the model needs {tuple(wanted[name].shape)}"
-            )
         wanted[name].copy_(tensor)
+    if not bool((weights.flat * spec.scale).isfinite().all()):
+        raise _unsupported(directory, "its numbers, scaled by lora_alpha / r, are not finite")
     return AdapterTensors(layout, weights.flat.to(device)), version
 
 
-def _spec(config: dict[str, Any], found: dict[str, Tensor]) -> AdapterSpec:
+def _spec(directory: Path, config: Any, found: dict[str, Tensor]) -> AdapterSpec:
     """Read rank and scale from the configuration and the targets from what is really there."""
-    rank, alpha = int(config["r"]), float(config["lora_alpha"])
-    present = {name.split(".")[-3] for name in found}
-    targets = tuple(p for p in PROJECTIONS if p in present)
-    return AdapterSpec(rank, alpha * math.sqrt(rank) if config.get("use_rslora") else alpha, 0.0, targets)
-
-
-def _check_config(directory: Path, config: dict[str, Any]) -> None:
+    if not isinstance(config, dict):
+        raise _unsupported(directory, f"{CONFIG} is not an object")
     for field, only in _PLAIN.items():
         value = config.get(field, only)
         if value != only and not (not value and not only):
             raise _unsupported(directory, f"{field} = {value!r}; only {only!r} is supported")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or rank < 1:
+        raise _unsupported(directory, f"r = {rank!r}; it must be a whole number of at least 1")
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise _unsupported(directory, f"lora_alpha = {alpha!r}; it must be a finite number")
+    present = {name.split(".")[-3] for name in found if name.count(".") >= 2}  # noqa: PLR2004 - PROJECTION.lora_A.weight
+    targets = tuple(p for p in PROJECTIONS if p in present)
+    return AdapterSpec(rank, alpha * math.sqrt(rank) if config.get("use_rslora") else float(alpha), 0.0, targets)
+
+
+def _check_tensors(cfg: ModelConfig, spec: AdapterSpec, directory: Path, found: dict[str, Tensor]) -> None:
+    """Compare names and shapes with what this model takes, before any memory is asked for."""
+    wanted = _shapes(cfg, spec.rank)
+    stray = sorted(found.keys() - wanted.keys())
+    if stray or not found:
+        raise _unsupported(directory, f"tensors that this model has no place for: {stray[:3]}")
+    for name, tensor in found.items():
+        if wanted[name] != tuple(tensor.shape) or not tensor.is_floating_point():
+            has = f"{tuple(tensor.shape)} of {tensor.dtype}"
+            raise _unsupported(directory, f"{name} is {has}, the model needs {wanted[name]} of a float type")
+        other = name.replace("lora_A", "lora_B") if "lora_A" in name else name.replace("lora_B", "lora_A")
+        if other not in found:
+            raise _unsupported(directory, f"{name} is there without {other}")
+
+
+def _shapes(cfg: ModelConfig, rank: int) -> dict[str, tuple[int, int]]:
+    """Name every tensor that an adapter of this rank may have: PEFT's name -> shape."""
+    inputs = {"o": cfg.heads * cfg.head_dim, "down": cfg.intermediate_size}
+    out = {}
+    for layer in range(cfg.layers):
+        for group, projections in projection_groups(cfg).items():
+            for projection, (start, stop) in projections.items():
+                prefix = _prefix(layer, group, projection)
+                out[f"{prefix}.lora_A.weight"] = rank, inputs.get(group, cfg.hidden_size)
+                out[f"{prefix}.lora_B.weight"] = stop - start, rank
+    return out
+
+
+def _prefix(layer: int, group: str, projection: str) -> str:
+    return f"base_model.model.{module_name(layer, group, projection)}"
 
 
 def _unsupported(directory: Path, reason: str) -> errors.InvalidRequest:

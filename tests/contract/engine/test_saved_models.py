@@ -1,11 +1,14 @@
 """Row e: what we save is what peft and transformers read."""
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.contract.engine import tiny_models as tiny
 from trainyard.core import errors
@@ -123,6 +126,72 @@ def test_kinds_of_adapter_that_are_not_plain_lora_are_refused_by_field(
     (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(config | {field: value}))
     with pytest.raises(errors.InvalidRequest, match=field):
         peft_files.load(decoder.cfg, tmp_path / "a", decoder.device)
+
+
+def rewritten(weights: AdapterTensors, place: Path, changes: dict[str, object]) -> Path:
+    """Save an adapter with some fields of its configuration changed; None takes a field out."""
+    checkpoint.save_adapter(weights, place, "base", "run_0@3")
+    config = json.loads((place / peft_files.CONFIG).read_text(encoding="utf-8")) | changes
+    kept = {name: value for name, value in config.items() if value is not None}
+    (place / peft_files.CONFIG).write_text(json.dumps(kept), encoding="utf-8")
+    return place
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"r": 0}, "r = 0"),
+        ({"r": -4}, "r = -4"),
+        ({"r": "four"}, "r = 'four'"),
+        ({"r": None}, "r = None"),
+        ({"r": 10**12}, "lora_A"),
+        ({"lora_alpha": float("nan")}, "lora_alpha = nan"),
+        ({"lora_alpha": None}, "lora_alpha = None"),
+        ({"lora_alpha": 1e300}, "not finite"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused_by_field(
+    changes: dict[str, object], word: str, trained: tuple[Decoder, AdapterTensors], tmp_path: Path
+) -> None:
+    decoder, weights = trained
+    with pytest.raises(errors.InvalidRequest, match=word) as caught:
+        peft_files.load(decoder.cfg, rewritten(weights, tmp_path / "a", changes), decoder.device)
+    assert caught.value.code == "adapter_unsupported"
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda found: {name: tensor * math.nan for name, tensor in found.items()}, "not finite"),
+        (lambda found: {name: tensor.int() for name, tensor in found.items()}, "float type"),
+        (lambda found: {name: tensor for name, tensor in found.items() if "lora_A" in name}, "without"),
+        (lambda found: {name: tensor for name, tensor in found.items() if "lora_B" in name}, "without"),
+        (lambda found: found | {"a": torch.zeros(2)}, "no place"),
+        (lambda found: {}, "no place"),
+        (lambda found: {name: tensor[:-1] for name, tensor in found.items()}, "the model needs"),
+    ],
+    ids=["nan", "whole numbers", "no B", "no A", "short name", "empty", "shape"],
+)
+def test_tensors_that_cannot_be_are_refused(
+    change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    word: str,
+    trained: tuple[Decoder, AdapterTensors],
+    tmp_path: Path,
+) -> None:
+    decoder, weights = trained
+    place = rewritten(weights, tmp_path / "a", {})
+    save_file(change(load_file(place / peft_files.WEIGHTS)), place / peft_files.WEIGHTS)
+    with pytest.raises(errors.InvalidRequest, match=word) as caught:
+        peft_files.load(decoder.cfg, place, decoder.device)
+    assert caught.value.code == "adapter_unsupported"
+
+
+def test_a_list_is_no_configuration(trained: tuple[Decoder, AdapterTensors], tmp_path: Path) -> None:
+    decoder, weights = trained
+    place = rewritten(weights, tmp_path / "a", {})
+    (place / peft_files.CONFIG).write_text("[]", encoding="utf-8")
+    with pytest.raises(errors.InvalidRequest, match="not an object"):
+        peft_files.load(decoder.cfg, place, decoder.device)
 
 
 def test_a_directory_without_an_adapter_is_not_found(directory: Path) -> None:
