@@ -1,6 +1,7 @@
 """What a Hugging Face `config.json` says about a decoder; nothing in it is silently ignored. Free of torch."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,20 +102,52 @@ class ModelConfig:
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> "ModelConfig":
         """Translate the fields of a Hugging Face configuration; raises as `from_directory`."""
+        if not isinstance(raw, Mapping):
+            raise errors.ConfigError("config.json is not an object")
         architecture = _architecture(raw)
         _refuse_unsupported(raw)
         try:
-            return cls(architecture=architecture, **_shape(raw, architecture), **_attention(raw, architecture))
-        except (KeyError, TypeError, ValueError) as cause:
+            cfg = cls(architecture=architecture, **_shape(raw, architecture), **_attention(raw, architecture))
+        except (KeyError, TypeError, ValueError, ArithmeticError) as cause:
             raise errors.ConfigError(f"config.json: field {cause} is missing or malformed") from cause
+        _check_ranges(cfg)
+        return cfg
 
     def window(self, layer: int) -> int | None:
         """Sliding window of a layer in tokens; None when it attends to everything before it."""
         return self.windows[layer] if self.windows else None
 
 
+MAX_LAYERS, MAX_WIDTH = 1024, 1 << 24
+"""Far beyond any model of these families; a damaged file is refused before memory or hours are spent on it."""
+
+
+def _check_ranges(cfg: ModelConfig) -> None:
+    """Refuse sizes that no decoder can have."""
+    widths = ("vocab_size", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim", "max_positions")
+    rules = {name: (1 <= getattr(cfg, name) <= MAX_WIDTH, f"in 1..{MAX_WIDTH}") for name in widths}
+    rules |= {
+        "layers": (1 <= cfg.layers <= MAX_LAYERS, f"in 1..{MAX_LAYERS}"),
+        "kv_heads": (cfg.kv_heads >= 1 and cfg.heads % cfg.kv_heads == 0, f"a divisor of {cfg.heads} heads"),
+        "head_dim": (cfg.head_dim >= 1 and cfg.head_dim % 2 == 0, "even"),
+        "rms_eps": (0.0 < cfg.rms_eps < math.inf, "finite and above 0"),
+        "rope_theta": (0.0 < cfg.rope_theta < math.inf, "finite and above 0"),
+        "windows": (all(window is None or window >= 1 for window in cfg.windows), "at least 1"),
+    }
+    scaling = cfg.rope_scaling
+    if scaling:
+        is_good = 0.0 < scaling.factor < math.inf and scaling.original_positions >= 1
+        is_good = is_good and 0.0 < scaling.low_factor < scaling.high_factor < math.inf
+        rules["rope_scaling"] = (is_good, "made of positive finite numbers, low_freq_factor below high_freq_factor")
+    for name, (is_good, range_text) in rules.items():
+        if not is_good:
+            raise errors.ConfigError(f"config.json: {name} = {getattr(cfg, name)} must be {range_text}", param=name)
+
+
 def _architecture(raw: Mapping[str, Any]) -> str:
     names = raw.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise errors.ConfigError(f"config.json: architectures {names!r} must be a list of names", param="architectures")
     by_type = {model_type: name for name, model_type in ARCHITECTURES.items()}
     name = names[0] if names else by_type.get(str(raw.get("model_type")), str(raw.get("model_type")))
     if len(names) > 1 or name not in ARCHITECTURES:

@@ -1,4 +1,5 @@
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,38 @@ def test_fields_are_read(changes: dict[str, Any], field: str, expected: object) 
 def test_what_would_change_results_is_refused_by_name(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(errors.ConfigError, match=word):
         read(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"num_attention_heads": 0}, "malformed"),
+        ({"num_attention_heads": -4}, "heads"),
+        ({"hidden_size": -5}, "hidden_size"),
+        ({"hidden_size": math.inf}, "malformed"),
+        ({"vocab_size": 10**13}, "vocab_size"),
+        ({"max_position_embeddings": 0}, "max_positions"),
+        ({"num_hidden_layers": 0}, "layers"),
+        ({"num_hidden_layers": 10**9}, "layers"),
+        ({"num_key_value_heads": 3}, "divisor of 4 heads"),
+        ({"num_key_value_heads": -1}, "kv_heads"),
+        ({"head_dim": 15}, "even"),
+        ({"rms_norm_eps": math.nan}, "rms_eps"),
+        ({"rope_theta": -1.0}, "rope_theta"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "rope_scaling"),
+        ({"architectures": ["MistralForCausalLM"], "sliding_window": 0}, "windows"),
+        ({"architectures": [[]]}, "architectures"),
+    ],
+)
+def test_sizes_that_no_decoder_has_are_refused_by_name(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(errors.ConfigError, match=word):
+        read(**changes)
+
+
+def test_a_list_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(errors.ConfigError, match="not an object"):
+        ModelConfig.from_directory(tmp_path)
 
 
 def test_a_missing_or_broken_file_is_one_clear_error(tmp_path: Path) -> None:
