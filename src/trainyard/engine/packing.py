@@ -77,6 +77,8 @@ def decode(call: int, data: Sequence[Datum], vocab_size: int, max_positions: int
     """
     out = []
     for index, datum in enumerate(data):
+        if any(len(raw) % 4 for raw in (datum.tokens, datum.targets, datum.weights)):
+            raise errors.InvalidRequest(f"data[{index}]: arrays hold 4 bytes a number", param=f"data[{index}]")
         tokens, targets = (np.frombuffer(raw, dtype="<i4") for raw in (datum.tokens, datum.targets))
         weights = np.frombuffer(datum.weights, dtype="<f4")
         _check(index, tokens, targets, weights, vocab_size, max_positions)

@@ -75,3 +75,9 @@ def test_equally_long_neighbours_are_one_run() -> None:
 def test_data_that_cannot_be_trained_on_is_refused(bad: types.Datum, word: str) -> None:
     with pytest.raises(errors.InvalidRequest, match=word):
         packing.decode(0, [bad], 100, 50)
+
+
+def test_bytes_that_are_no_whole_numbers_are_refused() -> None:
+    torn = types.Datum(tokens=b"123", targets=b"123", weights=b"123")
+    with pytest.raises(errors.InvalidRequest, match=r"data\[1\]"):
+        packing.decode(0, [datum([1.0]), torn], 100, 50)
