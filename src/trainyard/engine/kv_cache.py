@@ -43,8 +43,8 @@ class KvCache:
     def remove(self, slot: int) -> int:
         """Free a slot by moving the last one into it; returns the number that the moved one had.
 
-        What the stream left is zeroed: attention gives hidden places the weight 0, and 0 x NaN (of diverged weights) would
-        be NaN in the next stream of the slot.
+        What the stream left is zeroed: attention gives hidden places the weight 0, and 0 x NaN (of diverged weights)
+        would be NaN in the next stream of the slot.
         """
         last = len(self.lengths) - 1
         self._data[

@@ -109,7 +109,7 @@ def _spec(directory: Path, config: Any, found: dict[str, Tensor]) -> AdapterSpec
         raise _unsupported(directory, f"r = {rank!r}; it must be a whole number of at least 1")
     if not isinstance(alpha, int | float) or not math.isfinite(alpha):
         raise _unsupported(directory, f"lora_alpha = {alpha!r}; it must be a finite number")
-    present = {name.split(".")[-3] for name in found if name.count(".") >= 2}  # noqa: PLR2004 - PROJECTION.lora_A.weight
+    present = {name.split(".")[-3] for name in found if name.count(".") >= 2}
     targets = tuple(p for p in PROJECTIONS if p in present)
     return AdapterSpec(rank, alpha * math.sqrt(rank) if config.get("use_rslora") else float(alpha), 0.0, targets)
 
