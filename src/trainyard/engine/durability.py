@@ -60,13 +60,17 @@ def write_state(snapshot: StateSnapshot) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Put content in place of a file in one atomic, flushed step."""
+    """Put content in place of a file in one atomic, flushed step; a refused one leaves nothing behind."""
     temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a state would take room on the disk that has none
+        raise
     sync_directory(path.parent)
 
 
@@ -103,10 +107,19 @@ def load_state(path: Path) -> StateSnapshot | None:
 
 
 class ProgressMarker:
-    """Says at which step the run stands in memory and whether gradients are held; costs one small write."""
+    """Says at which step the run stands in memory and whether gradients are held; costs one small write.
+
+    Its room on the disk is taken when it is made (OSError when there is none), so that a disk that fills up later does
+    not stop a run between its weights and its marker.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._handle = os.open(directory / PROGRESS, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(self._handle, 0, _PROGRESS_BYTES)  # what is written there already stays
+        except OSError:
+            os.close(self._handle)
+            raise
 
     def write(self, step: int, *, pending: bool) -> None:
         """Overwrite the marker."""

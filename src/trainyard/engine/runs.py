@@ -69,7 +69,12 @@ class Run:
         return buffer
 
     def commit(self, gradients: AdapterTensors, weight_sum: float, tokens: int, *, accumulate: bool) -> None:
-        """Add the summed gradients of one call to the held ones, or put them in their place."""
+        """Add the summed gradients of one call to the held ones, or put them in their place.
+
+        Raises:
+            OSError: The marker cannot be written; nothing has changed.
+        """
+        self._marker.write(self.step, pending=True)
         if accumulate and self.held is not None:
             self.held.flat.add_(gradients.flat)
             self._spare = gradients
@@ -81,7 +86,6 @@ class Run:
         if not accumulate:
             self.gradients_lost = False  # nothing that a crash took is missing from a fresh start
         self.calls += 1
-        self._marker.write(self.step, pending=True)
 
     def close(self) -> None:
         """Let go of the files of the run."""
@@ -159,13 +163,23 @@ class Run:
         saved = durability.load_state(directory)
         if saved is not None:
             _check_shape(saved.spec, self.spec)
-            self.weights = AdapterTensors(self.adapter, saved.tensors["adapter"].to(self.device))
             optimiser = {k.removeprefix("optimiser."): v for k, v in saved.tensors.items() if k != "adapter"}
+            self._check_sizes(saved.tensors.get("adapter"), optimiser)
+            self.weights = AdapterTensors(self.adapter, saved.tensors["adapter"].to(self.device))
             self.optimiser.load(optimiser)
             self.step, self.calls, self.durable_step = saved.step, saved.calls, saved.step
         if seen_step > self.step:
             self.rolled_back = types.RolledBack(from_step=seen_step, to_step=self.step)
         self._written_at = time.monotonic()
+
+    def _check_sizes(self, adapter: torch.Tensor | None, optimiser: dict[str, torch.Tensor]) -> None:
+        wanted = {name: tensor.shape for name, tensor in self.optimiser.state().items()}
+        found = {name: tensor.shape for name, tensor in optimiser.items()}
+        if adapter is None or adapter.shape != self.weights.flat.shape or found != wanted:
+            raise errors.Conflict(
+                f"the stored run does not fit this model, whose adapter has {self.adapter.size} numbers",
+                code="state_mismatch",
+            )
 
 
 def adapter_spec(spec: types.RunSpec) -> AdapterSpec:

@@ -138,6 +138,15 @@ def test_a_directory_of_another_run_is_refused(decoder: Decoder, tmp_path: Path,
         Trainer(decoder).open_run(tiny.run_spec("run_0", tmp_path, **{field: value}))
 
 
+def test_a_state_of_a_model_of_other_sizes_is_refused(decoder: Decoder, tmp_path: Path) -> None:
+    wider = Trainer(loading.load_decoder(tiny.save_random("qwen3", tmp_path / "qwen3")))
+    spec = tiny.run_spec("run_0", tmp_path / "run")
+    durability.write_state(Trainer(decoder).open_run(spec).snapshot())
+    with pytest.raises(errors.Conflict, match="does not fit") as caught:
+        wider.open_run(spec)
+    assert caught.value.code == "state_mismatch"
+
+
 def test_a_learning_rate_of_the_call_counts_for_one_step_only(decoder: Decoder) -> None:
     trainer = Trainer(decoder)
     trainer.open_run(tiny.run_spec("run_0", learning_rate=0.01))
