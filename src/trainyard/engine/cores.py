@@ -23,6 +23,15 @@ class Pass(Protocol):
         """Give one result or error per call, in their order, once `step` was true."""
         ...
 
+    def withdraw(self, number: int) -> None:
+        """Take back the call of this place: its gradients are not added, its result is an error."""
+        ...
+
+
+def withdrawn() -> errors.TrainyardError:
+    """Make the result of a call that was taken back; its caller is not there to read it."""
+    return errors.Unavailable("the caller took the call back", code="withdrawn")
+
 
 class Core(Protocol[SnapshotT]):
     """One base model; no method is thread safe but `write_state`. Errors are those of `Engine`."""

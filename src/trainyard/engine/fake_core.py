@@ -68,6 +68,7 @@ class FakePass:
         self._core = core
         self._wanted = wanted
         self._steps_left = max(1, len(wanted))
+        self._withdrawn: set[int] = set()
 
     def step(self) -> bool:
         """Compute nothing, for as long as the core's `micro_step_s`."""
@@ -77,7 +78,15 @@ class FakePass:
 
     def results(self) -> Sequence[cores.PassResult]:
         """Apply the calls in their order."""
-        return [self._core.apply(call, len(self._wanted)) for call in self._wanted]
+        packed = len(self._wanted)
+        return [
+            cores.withdrawn() if number in self._withdrawn else self._core.apply(call, packed)
+            for number, call in enumerate(self._wanted)
+        ]
+
+    def withdraw(self, number: int) -> None:
+        """Leave the call of this place out."""
+        self._withdrawn.add(number)
 
 
 class FakeCore:

@@ -183,8 +183,10 @@ class ComputeLoop:
         for run_id, jobs in list(self._waiting.items()):
             self._keep(run_id, deque(job for job in jobs if not is_meant(job)))
         for training in list(self._passes):
-            for job in filter(is_meant, training.jobs):
-                job.is_cancelled = True
+            for number, job in enumerate(training.jobs):
+                if is_meant(job):
+                    job.is_cancelled = True
+                    training.running.withdraw(number)
             if all(job.is_cancelled for job in training.jobs):
                 self._passes.remove(training)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from trainyard.core import errors
-from trainyard.engine import losses, packing, types
+from trainyard.engine import cores, losses, packing, types
 from trainyard.engine.adapters import AdapterTensors
 from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.dropout import DropoutKey
@@ -94,6 +94,7 @@ class TrainingPass:
     calls: Sequence[ForwardBackward]
     _works: dict[int, _Work] = field(default_factory=dict)
     _outcome: dict[int, types.ForwardBackwardResult | errors.TrainyardError] = field(default_factory=dict)
+    _withdrawn: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         seen: dict[str, int] = {}
@@ -114,11 +115,15 @@ class TrainingPass:
         """Give one outcome per call, in order; valid once `step` was true."""
         return [self._outcome[number] for number in range(len(self.calls))]
 
+    def withdraw(self, number: int) -> None:
+        """Take back the call of this place: its gradients are not added to its run."""
+        self._withdrawn.add(number)
+
     def _run(self) -> Iterator[None]:
         for precision, group in self._chunks():
             yield from self._run_chunk(precision, group)
         for number, work in self._works.items():
-            self._outcome[number] = self._commit(work)
+            self._outcome[number] = cores.withdrawn() if number in self._withdrawn else self._commit(work)
 
     def _chunks(self) -> Iterator[tuple[Precision, list[Example]]]:
         """Cut the examples into chunks; only runs of the same precision and checkpointing share one."""

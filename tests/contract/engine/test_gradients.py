@@ -171,3 +171,24 @@ def test_dropout_drops_the_stated_share_and_moves_on_with_each_call(decoder: Dec
     batch = tiny.data((30,), seed=6)
     losses = [tiny.train(trainer, [tiny.call("run_0", batch)])[0].loss for _ in range(2)]
     assert losses[0] != losses[1]
+
+
+def test_a_call_that_is_taken_back_from_a_pass_changes_nothing_and_the_others_get_theirs(decoder: Decoder) -> None:
+    trainer, alone = Trainer(decoder), Trainer(decoder)
+    calls = [tiny.call(f"run_{i}", tiny.data(LENGTHS, seed=i)) for i in range(2)]
+    for each in (trainer, alone):
+        for call in calls:
+            each.open_run(tiny.run_spec(call.run_id))
+            tiny.randomise(each, call.run_id)
+    tiny.train(trainer, [calls[0]])
+    before = tiny.held(trainer, "run_0")
+    running = trainer.begin([tiny.call("run_0", tiny.data(LENGTHS, seed=9)), calls[1]])
+    running.withdraw(0)
+    while not running.step():
+        pass
+    taken_back, kept = running.results()
+    assert isinstance(taken_back, errors.Unavailable)
+    assert isinstance(kept, types.ForwardBackwardResult)
+    tiny.train(alone, [calls[1]])
+    assert torch.equal(tiny.held(trainer, "run_0"), before)
+    assert tiny.relative(tiny.held(trainer, "run_1"), tiny.held(alone, "run_1")) <= 1e-5

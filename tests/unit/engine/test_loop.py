@@ -240,6 +240,18 @@ def test_a_call_that_waits_is_taken_back_and_one_under_way_alone_is_dropped(tmp_
     assert desk.core.run_state("a").pending_tokens == 0
 
 
+def test_who_leaves_a_shared_pass_leaves_no_gradients_and_the_other_gets_its_own(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.open("a", "b")
+    leaves, stays = desk.train("a", micro_steps=2), desk.train("b", micro_steps=2)
+    assert desk.rounds(1) == ["step a,b"]
+    desk.loop.cancel(desk.notes, leaves)
+    assert desk.rounds(1) == ["step a,b"]
+    assert stays in desk.notes.results
+    assert desk.core.run_state("a").pending_tokens == 0
+    assert desk.core.run_state("b").pending_tokens > 0
+
+
 def test_a_caller_that_is_gone_leaves_nothing_behind(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.open("a")
