@@ -143,7 +143,7 @@ def _watch_engines(parts: HttpParts, models: ModelRegistry, engines: Engines) ->
 
     def probe(model: str) -> Any:
         async def ask() -> None:
-            await (await engines.get(model)).stats()
+            await (await engines.get(model)).ping()
 
         return ask
 

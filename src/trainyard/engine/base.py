@@ -18,6 +18,10 @@ class Engine(Protocol):
         """Describe the base model."""
         ...
 
+    async def ping(self) -> None:
+        """Return once the engine answers; one in a process of its own does so while it computes."""
+        ...
+
     async def stats(self) -> types.EngineStats:
         """Count what the engine holds and did."""
         ...

@@ -77,7 +77,9 @@ def _verify(written: dict[str, Tensor], read: Callable[[str], Tensor]) -> None:
 
 def _atomically(directory: Path, write: Callable[[Path], None]) -> dict[str, int]:
     if directory.exists():
-        raise errors.Conflict(f"{directory} exists already; a checkpoint is never overwritten", code="already_exists")
+        raise errors.Conflict(
+            f"{directory.name} exists already; a checkpoint is never overwritten", code="already_exists"
+        )
     directory.parent.mkdir(parents=True, exist_ok=True)
     place = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(place, ignore_errors=True)  # what a crash may have left

@@ -92,17 +92,18 @@ def load_state(path: Path) -> StateSnapshot | None:
     file = path / STATE
     if not file.exists():
         return None
+    shown = f"{path.parent.name}/{path.name}/{STATE}"  # not the whole path: the caller reads it
     try:
         with safe_open(file, framework="pt") as opened:
             meta: dict[str, Any] = opened.metadata() or {}
             if meta.get("format") != _FORMAT:
                 raise errors.Conflict(
-                    f"{file} has format {meta.get('format')!r}, not {_FORMAT!r}", code="state_unreadable"
+                    f"{shown} has format {meta.get('format')!r}, not {_FORMAT!r}", code="state_unreadable"
                 )
             spec = msgspec.json.decode(meta["spec"], type=RunSpec)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, msgspec.DecodeError, KeyError) as cause:
-        raise errors.Conflict(f"{file} is damaged: {cause}", code="state_unreadable") from cause
+        raise errors.Conflict(f"{shown} is damaged: {cause}", code="state_unreadable") from cause
     return StateSnapshot(path, spec, int(meta["step"]), int(meta["calls"]), tensors)
 
 

@@ -65,6 +65,10 @@ class InlineEngine(LineEngine):
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, InlineLine] = WeakKeyDictionary()
         self._is_closed = False
 
+    async def ping(self) -> None:
+        """Return once the compute thread answers."""
+        await self.stats()
+
     async def aclose(self) -> None:
         """End streams, fail waiting calls, write every run durably and end the thread."""
         self._is_closed = True

@@ -18,6 +18,10 @@ async def test_an_engine_describes_its_model(engine: base.Engine) -> None:
     assert info.architecture in ("LlamaForCausalLM", "fake")
 
 
+async def test_an_engine_that_lives_answers_a_ping(engine: base.Engine) -> None:
+    await engine.ping()
+
+
 UNKNOWN_RUN: dict[str, Callable[[base.Engine, Path], Awaitable[object]]] = {
     "run_state": lambda engine, _: engine.run_state("run_2"),
     "close_run": lambda engine, _: engine.close_run("run_2"),

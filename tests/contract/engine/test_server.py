@@ -61,10 +61,6 @@ async def test_a_call_that_cannot_be_read_fails_alone(harness: ProcessHarness, t
     await channel.aclose()
 
 
-async def test_a_ping_is_answered(harness: ProcessHarness) -> None:
-    await harness.engine.ping()
-
-
 @pytest.mark.parametrize(
     ("given", "why"),
     [
