@@ -56,13 +56,16 @@ def parse(raw_lines: Iterable[str], name: str) -> list[Line]:
         except ValueError as error:
             bad.append(f"line {number}: {_reason(error)}")
     if bad:
-        more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise errors.InvalidRequest(
-            f"{name} has {len(bad)} unusable line{'s' * (len(bad) > 1)}: {'; '.join(bad[:SHOWN])}{more}", param="data"
-        )
+        raise errors.InvalidRequest(f"{name} has {listed(bad, 'unusable ')}", param="data")
     if not lines:
         raise errors.InvalidRequest(f"{name} holds no examples", param="data")
     return lines
+
+
+def listed(faults: Sequence[str], kind: str = "") -> str:
+    """Count the lines that have a fault, and name the first ones: `2 unusable lines: line 3: …; line 7: …`."""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"{len(faults)} {kind}line{'s' * (len(faults) > 1)}: {'; '.join(faults[:SHOWN])}{more}"
 
 
 def hold_out(lines: Sequence[Line], share: float) -> tuple[list[Line], list[Line]]:
@@ -129,6 +132,8 @@ class Batches:
 
 def _line(number: int, raw: str) -> Line:
     example = json.loads(raw)
+    if not isinstance(example, dict):
+        raise ValueError('an example is an object: {"messages": […]} or {"text": …}')
     checked = types.TrainingExample.model_validate(example)
     if checked.messages is not None and not any(message.role == "assistant" for message in checked.messages):
         raise ValueError("messages has no assistant turn, so there is nothing to learn")

@@ -22,8 +22,13 @@ def json_line(value: Any) -> None:
 
 
 def line(text: str = "") -> None:
-    """Print one line of rich markup."""
-    console().print(text)
+    """Print one line of rich markup; the terminal wraps it, so that it can be copied whole."""
+    console().print(text, soft_wrap=True)
+
+
+def plain(text: str) -> None:
+    """Print text as it is, each line whole: paths and commands are there to be copied."""
+    console().print(text, markup=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, out: Console | None = None) -> None:
@@ -46,7 +51,7 @@ def facts(values: Mapping[str, object]) -> None:
     """Print names and values, one per line."""
     width = max((len(name) for name in values), default=0)
     for name, value in values.items():
-        console().print(f"[bold]{name.ljust(width)}[/]  {escape(str(value))}")
+        console().print(f"[bold]{name.ljust(width)}[/]  {escape(str(value))}", soft_wrap=True)
 
 
 def silence() -> None:

@@ -23,7 +23,7 @@ def list_runs(url: options.Url = None, key: options.Key = None, as_json: options
     if as_json:
         output.json_line(found)
     else:
-        rows = [(run.run_id, run.base_model, run.status, run.config.lora_r, run.created_at) for run in found]
+        rows = [(run.run_id, run.base_model, run.status, run.config.lora_r, _second(run.created_at)) for run in found]
         output.table(("RUN", "MODEL", "STATUS", "RANK", "CREATED"), rows)
 
 
@@ -76,7 +76,12 @@ def export(
     if as_json:
         output.json_line({"directory": str(path), "artifact": artifact})
     else:
-        output.console().print(f"step {artifact.step}, {mode}: {path}", markup=False)
+        output.plain(f"step {artifact.step}, {mode}: {path}")
+
+
+def _second(stamp: str) -> str:
+    """Shorten an ISO 8601 time, which is UTC, to what fits into a table."""
+    return stamp[:19].replace("T", " ")
 
 
 def _chosen(artifacts: list[Result], mode: str, step: int | None) -> Result | None:

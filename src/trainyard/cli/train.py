@@ -1,12 +1,13 @@
 """`trainyard train`: a whole supervised fine-tune of one JSON Lines file."""
 
+import contextlib
 import shlex
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from trainyard.cli import dataset, options, output, train_options
+from trainyard.cli import dataset, lengths, options, output, train_options
 from trainyard.cli.finetune import FineTune, Outcome, Plan
 from trainyard.cli.interrupt import Interrupt
 from trainyard.cli.train_view import TrainView
@@ -46,7 +47,14 @@ def train(
         "lora_r": rank, "lora_alpha": alpha, "learning_rate": lr, "lr_scheduler": scheduler, "warmup_steps": warmup
     }  # fmt: skip
     with Client(key, url) as client:
-        run = _continued(client, resume, model, config) if resume else _new(client, model, config, plan, seed)
+        with contextlib.ExitStack() as undo:
+            if resume:
+                run = _continued(client, resume, model, config)
+            else:
+                run = _new(client, model, config, plan, seed)
+                undo.callback(run.complete)  # a run that cannot begin shall not take one of the user's places
+            lengths.check(run, [*lines, *held_out], str(data))
+            undo.pop_all()
         first = int(run.get_status().current_step)
         if not as_json:
             _announce(run, len(lines), len(held_out), first, plan.steps)
@@ -74,9 +82,8 @@ def _continued(client: Client, run_id: str, model: str | None, config: dict[str,
 
 
 def _announce(run: Run, lines: int, held_out: int, first: int, steps: int) -> None:
-    output.console().print(
-        f"{run.run_id}: {run.config.base_model}, {lines} lines to learn, {held_out} held out, step {first} of {steps}",
-        markup=False,
+    output.plain(
+        f"{run.run_id}: {run.config.base_model}, {lines} lines to learn, {held_out} held out, step {first} of {steps}"
     )
 
 
@@ -100,12 +107,11 @@ def _conclude(run_id: str, outcome: Outcome, again: str | None, as_json: bool) -
             }
         )  # fmt: skip
     elif again:
-        output.console().print(f"stopped at step {outcome.step}, saved; continue with\n{again}", markup=False)
+        output.plain(f"stopped at step {outcome.step}, saved; continue with\n{again}")
     else:
-        output.console().print(
+        output.plain(
             f"done: {outcome.tokens:,} tokens at {outcome.tokens_per_s:,.0f} a second\n"
-            f"adapter: {outcome.saved.local_path}\ntry it: trainyard chat --model {run_id}",
-            markup=False,
+            f"adapter: {outcome.saved.local_path}\ntry it: trainyard chat --model {run_id}"
         )
     if again:
         raise typer.Exit(130)

@@ -130,6 +130,16 @@ def test_bad_lines_are_reported_before_anything_starts(trainyard: Run, data: Pat
     assert trainyard("runs", "list") == before
 
 
+def test_a_line_longer_than_a_sequence_is_reported_before_anything_is_trained(trainyard: Run, data: Path) -> None:
+    with data.open("a") as file:
+        file.write("\n" + json.dumps({"text": "many words " * 1500}))
+    said = trainyard("train", "--data", str(data), code=2)
+    assert "may have 2048 tokens (max_seq_length)" in said
+    assert "has 1 longer line: line 13: " in said
+    newest = json.loads(trainyard("runs", "list", "--json"))[0]
+    assert newest["status"] == "completed"  # the run that could not begin takes no place
+
+
 def test_ctrl_c_saves_and_prints_the_command_that_continues(trainyard: Run, data: Path) -> None:
     command = [sys.executable, "-m", "trainyard", "train", "--data", str(data), "--steps", "5000", "--validation", "0"]
     training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -196,7 +206,7 @@ def test_chat_answers_one_question(trainyard: Run) -> None:
     ("arguments", "code", "says"),
     [
         (["runs", "show", RUN_ID], 4, RUN_ID),
-        (["generate", "x", "--model", "nobody/nothing"], 4, "trainyard/pocket"),
+        (["generate", "x", "--model", "nobody/nothing"], 2, "trainyard/pocket"),
         (["chat", "-m", "x", "--temperature", "9"], 2, "temperature"),
         (["runs", "list", "--key", "sk-wrong"], 3, "nvalid API key"),
         (["train", "--data", "{data}", "--model", "nobody/nothing"], 2, "trainyard/pocket"),

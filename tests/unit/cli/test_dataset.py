@@ -35,7 +35,7 @@ def test_the_digest_is_that_of_the_example_whatever_its_spelling() -> None:
         ('{"text": "a", "messages": []}', "line 2: Provide only ONE format"),
         ('{"messages": [{"role": "user", "content": "a"}]}', "line 2: messages has no assistant turn"),
         ('{"messages": [{"role": "robot", "content": "a"}]}', "line 2: messages.0.role"),
-        ('["text"]', "line 2: Input should be"),
+        ('["text"]', "line 2: an example is an object"),
     ],
 )
 def test_a_bad_line_is_named_with_its_number_and_reason(raw: str, reason: str) -> None:

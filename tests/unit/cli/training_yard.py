@@ -15,7 +15,10 @@ TOKENS = 10
 class TrainingYard:
     """Answers the verbs of one run.
 
+    A token is a character, and the chat template writes 10 more around each turn.
+
     Attributes:
+        asked: Every verb so far, oldest first.
         batches: What each `forward_backward` held, oldest first.
         applied: The batch whose gradients each `optim_step` applied, oldest first.
         saves: The step of each checkpoint.
@@ -23,6 +26,7 @@ class TrainingYard:
 
     def __init__(self, step: int = 0) -> None:
         self.step = step
+        self.asked: list[str] = []
         self.batches: list[list[Any]] = []
         self.applied: list[list[Any]] = []
         self.saves: list[int] = []
@@ -33,12 +37,13 @@ class TrainingYard:
         """Let the next call of a verb fail; the run then is at step back_to, and its gradients are gone."""
         self._failures.append((verb, httpx.Response(status, json={"error": "it died", "code": code}), back_to))
 
-    def run(self) -> Run:
+    def run(self, **config: object) -> Run:
         client = Client("sk-x", "http://yard.test", retry=RetryPolicy(attempts=1), transport=httpx.MockTransport(self))
-        return Run(client, RUN)
+        return Run(client, RUN, config)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         verb = request.url.path.rpartition("/")[2]
+        self.asked.append(verb)
         if self._failures and self._failures[0][0] == verb:
             _, answer, back_to = self._failures.popleft()
             if back_to is not None:
@@ -67,3 +72,10 @@ class TrainingYard:
     def _save_state(self, body: Any) -> dict[str, Any]:
         self.saves.append(self.step)
         return {"name": f"step_{self.step}", "step": self.step, "local_path": f"/yard/step_{self.step}"}
+
+    def _tokenize(self, body: Any) -> dict[str, Any]:
+        return {"token_ids": [list(range(len(body["text"])))], "tokens": [list(body["text"])]}
+
+    def _apply_chat_template(self, body: Any) -> dict[str, Any]:
+        text = "".join(f"{turn['role']:10}{turn['content']}" for turn in body["messages"])
+        return {"text": text, "token_ids": list(range(len(text)))}
