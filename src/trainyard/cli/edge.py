@@ -45,14 +45,14 @@ def run(arguments: Sequence[str] | None = None, tree: typer.Typer = app) -> int:
         return code if isinstance(code, int) else 0
     except typer.TyperException as error:
         return _say(error.format_message(), error.exit_code, hint="; see trainyard --help")
+    except KeyboardInterrupt:  # before typer has built its commands, which takes a moment
+        return INTERRUPTED
     except typer.Abort:
         return _say("interrupted", INTERRUPTED)
     except errors.TrainyardError as error:
         return _say(error.message, dialects.exit_code(error))
-    except sdk_errors.ConnectionError as error:
-        return _say(f"{error}; start a server with `trainyard up` or name one with --url", _exit_code(error))
     except sdk_errors.TrainyardAPIError as error:
-        return _say(str(error) + _trail(error), _exit_code(error))
+        return _say(str(error) + _trail(error), dialects.exit_code(meaning(error)()))
     except BrokenPipeError:
         output.silence()
         return 1
@@ -69,16 +69,16 @@ def run(arguments: Sequence[str] | None = None, tree: typer.Typer = app) -> int:
 
 def meaning(error: sdk_errors.TrainyardAPIError) -> type[errors.TrainyardError]:
     """Name an error of the client as the server would."""
+    if error.code == errors.UnknownModel.code:
+        return errors.UnknownModel
     if error.status_code in (502, 503, 504):
         return errors.Unavailable
     return MEANING[type(error)]
 
 
-def _exit_code(error: sdk_errors.TrainyardAPIError) -> int:
-    return dialects.exit_code(meaning(error)())
-
-
 def _trail(error: sdk_errors.TrainyardAPIError) -> str:
+    if isinstance(error, sdk_errors.ConnectionError):
+        return "; start a server with `trainyard up` or name one with --url"
     facts = [f"code {error.code}"] if error.code else []
     facts += [f"request {error.request_id}"] if error.request_id else []
     return f" ({', '.join(facts)})" if facts else ""

@@ -30,6 +30,7 @@ class TrainView:
         self._is_quiet = is_quiet
         self._every = max(1, (steps - first_step) // LINES)
         self._validation = ""
+        self._progress: Progress | None = None
         self._bar: Bar | None = None
         self._task = TaskID(0)
         if console.is_terminal and not is_quiet:
@@ -55,15 +56,17 @@ class TrainView:
 
     def stepped(self, progress: Progress) -> None:
         """Move the bar, or print a line now and then."""
-        facts = f"loss {progress.loss:.3f}{self._validation} · {progress.tokens_per_s:,.0f} tokens/s"
+        self._progress = progress
         if self._bar:
-            self._bar.update(self._task, completed=progress.step, facts=f"{facts} · {duration(progress.eta_s)} left")
+            self._bar.update(self._task, completed=progress.step, facts=self._facts(progress))
         elif progress.step % self._every == 0 or progress.step == progress.steps:
-            self._print(f"  step {progress.step}/{progress.steps} · {facts} · {duration(progress.eta_s)} left")
+            self._print(f"  step {progress.step}/{progress.steps} · {self._facts(progress)}")
 
     def evaluated(self, step: int, loss: float) -> None:
         """Print the validation loss, and show it beside the bar from now on."""
         self._validation = f" · held out {loss:.3f}"
+        if self._bar and self._progress:
+            self._bar.update(self._task, facts=self._facts(self._progress))
         self._print(f"  step {step}: loss on held-out lines {loss:.3f}")
 
     def saved(self, state: results.SavedState) -> None:
@@ -73,6 +76,10 @@ class TrainView:
     def resumed(self, step: int, reason: str) -> None:
         """Say that the engine died."""
         self._print(f"  the engine was restarted ({reason}); going on from step {step}")
+
+    def _facts(self, progress: Progress) -> str:
+        pace = f"{progress.tokens_per_s:,.0f} tokens/s · {duration(progress.eta_s)} left"
+        return f"loss {progress.loss:.3f}{self._validation} · {pace}"
 
     def _print(self, text: str) -> None:
         if not self._is_quiet:

@@ -63,6 +63,8 @@ def test_an_error_is_one_line_and_a_code(
         (sdk_errors.ConnectionError("x"), errors.Unavailable),
         (sdk_errors.TimeoutError("x"), errors.DeadlineExceeded),
         (sdk_errors.TrainyardAPIError("x", 402), errors.TrainyardError),
+        (sdk_errors.NotFoundError("x", 404, code="run_not_found"), errors.NotFound),
+        (sdk_errors.NotFoundError("x", 404, code="model_not_found"), errors.UnknownModel),
     ],
 )
 def test_an_error_of_the_client_means_what_the_server_means(
@@ -104,6 +106,17 @@ def test_every_error_has_its_line(
 ) -> None:
     assert edge.run([], failing_with(error)) == code
     assert capsys.readouterr().err == (f"trainyard: {says}\n" if says else "")
+
+
+class _StillBuilding(typer.Typer):
+    """Typer while it makes its commands, before it catches anything."""
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_commands_are_built_is_no_traceback() -> None:
+    assert edge.run([], _StillBuilding()) == 130
 
 
 def test_the_traceback_can_be_asked_for() -> None:

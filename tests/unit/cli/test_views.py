@@ -67,6 +67,15 @@ def test_on_a_terminal_training_is_a_bar() -> None:
     assert "loss 1.250 · held out 2.000 · 1,234 tokens/s · 1 min 05 s left" in text
 
 
+def test_the_bar_shows_a_validation_that_comes_after_the_last_step() -> None:
+    shown = console(is_terminal=True)
+    with TrainView(shown, steps=4) as view:
+        view.evaluated(0, 3.0)
+        view.stepped(progress(4, 4))
+        view.evaluated(4, 2.0)
+    assert text_of(shown).rpartition("· held out ")[2].startswith("2.000")
+
+
 def test_a_quiet_view_prints_nothing() -> None:
     shown = console(is_terminal=True)
     with TrainView(shown, steps=4, is_quiet=True) as view:
