@@ -45,7 +45,7 @@ def main(disk: Path, model: Path) -> None:
         (disk / "fill").unlink()
         durability.write_state(run.snapshot())
     told["steps"] = str(run.step)
-    print(json.dumps(told))
+    sys.stdout.write(json.dumps(told) + "\n")
 
 
 if __name__ == "__main__":
