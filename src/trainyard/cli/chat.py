@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trainyard.cli import options, output, prompts
+from trainyard.cli import models, options, output, prompts
 from trainyard.sdk import Client
 from trainyard.sdk.training_calls import Message
 
@@ -46,7 +46,7 @@ def chat(
     message: Annotated[
         str | None, typer.Option("--message", "-m", help="Ask this and end; standard input when it is piped.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Model or run; the server's first when left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model or run; the server's default model when left out.")] = None,
     system: Annotated[str | None, typer.Option(help="System message.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
     temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
@@ -56,7 +56,7 @@ def chat(
 ) -> None:
     """Talk to a model: one question with --message or piped, a conversation on a terminal."""
     with Client(key, url) as client:
-        name = model or client.models()[0]
+        name = model or models.to_call(client)
         conversation = Conversation(client, name, system, max_tokens, temperature)
         if message is None and sys.stdin.isatty() and not as_json:
             _talk(conversation, name)

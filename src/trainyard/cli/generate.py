@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from trainyard.cli import options, output, prompts
+from trainyard.cli import models, options, output, prompts
 from trainyard.sdk import Client
 
 
 def generate(
     prompt: Annotated[str | None, typer.Argument(help="Text to continue; standard input when left out.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model or run; the server's first when left out.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model or run; the server's default model when left out.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 128,
     temperature: Annotated[float | None, typer.Option(help="0 = always the likeliest token.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Share of the likelihood to draw from.")] = None,
@@ -25,7 +25,7 @@ def generate(
     text = prompts.given_or_piped(prompt, "PROMPT")
     pieces: list[str] = []
     with Client(key, url) as client:
-        name = model or client.models()[0]
+        name = model or models.to_call(client)
         for piece in client.generate_stream(
             text, model=name, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
         ):

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from trainyard.cli import dataset, lengths, options, output, train_options
+from trainyard.cli import dataset, lengths, models, options, output, train_options
 from trainyard.cli.finetune import FineTune, Outcome, Plan
 from trainyard.cli.interrupt import Interrupt
 from trainyard.cli.train_view import TrainView
@@ -69,7 +69,7 @@ def train(
 
 def _new(client: Client, model: str | None, config: dict[str, Any], plan: Plan, seed: int) -> Run:
     total = plan.steps if config["lr_scheduler"] in DECAYS else None
-    return client.create_run(model or client.models()[0], **config, lr_total_steps=total, seed=seed)
+    return client.create_run(model or models.to_train(client), **config, lr_total_steps=total, seed=seed)
 
 
 def _continued(client: Client, run_id: str, model: str | None, config: dict[str, Any]) -> Run:

@@ -1,4 +1,4 @@
-"""The serving verbs as calls; a trained run is a model by the name of its id."""
+"""The serving verbs as calls; a trained run is a model by the name of its id, none = the server's default model."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def generate(
 def generate_stream(
     prompt: str,
     *,
-    model: str,
+    model: str | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -53,7 +53,7 @@ def generate_stream(
 def chat(
     messages: Sequence[Message],
     *,
-    model: str,
+    model: str | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -68,7 +68,7 @@ def chat(
 def chat_stream(
     messages: Sequence[Message],
     *,
-    model: str,
+    model: str | None = None,
     max_tokens: int | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
@@ -81,7 +81,7 @@ def chat_stream(
 
 
 def _sampling(
-    model: str,
+    model: str | None,
     max_tokens: int | None,
     temperature: float | None,
     top_p: float | None,

@@ -147,6 +147,7 @@ class ServingService:
             aliases=entry.aliases,
             root=entry.name,
             step=None,
+            is_default=entry.name == self._models.default_model,
         )
 
     def _view_run(self, run: AdapterModel) -> ModelView:

@@ -195,6 +195,18 @@ def test_generate_continues_a_prompt(trainyard: Run, run_id: str) -> None:
     assert json.loads(trainyard("generate", "x", "--model", run_id, *greedy, "--json"))["model"] == run_id
 
 
+def test_a_key_that_cannot_train_lists_and_calls_models(trainyard: Run, live_server: LiveServer) -> None:
+    if live_server.data_dir is None:
+        pytest.skip("the server at API_BASE is not ours, so that no key can be made")
+    made = trainyard("keys", "create", "--data-dir", str(live_server.data_dir), "--scopes", "generate", "--json")
+    key = ["--key", json.loads(made)["key"]]
+    assert trainyard("models", "list", *key).splitlines()[1] == "trainyard/pocket\tno"
+    for command in (["chat", "-m", "Hello!"], ["generate", "Hello!"]):
+        answer = json.loads(trainyard(*command, "--max-tokens", "2", "--json", *key))
+        assert answer["model"] == "trainyard/pocket"
+    assert "lacks the scope 'train'" in trainyard("runs", "list", *key, code=3)
+
+
 def test_chat_answers_one_question(trainyard: Run) -> None:
     greedy = ["--max-tokens", "6", "--temperature", "0"]
     text = trainyard("chat", "--message", "Hello!", *greedy)

@@ -70,6 +70,10 @@ VERBS: list[Case] = [
         "POST /v1/chat/completions", {"model": "a/b", "temperature": 0, "messages": MESSAGES},
         {"choices": [{"message": {"content": "hi"}}]}, {"choices": [{"message": {"content": "hi"}}]},
     ),
+    (
+        "chat", (MESSAGES,), {}, "POST /v1/chat/completions", {"messages": MESSAGES},
+        {"choices": [{"message": {"content": "hi"}}]}, {"choices": [{"message": {"content": "hi"}}]},
+    ),
 ]  # fmt: skip
 
 # verb, arguments, keyword arguments, path, body, events, items

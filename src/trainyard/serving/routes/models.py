@@ -41,5 +41,6 @@ def _card(view: ModelView) -> ModelCard:
         capabilities=list(view.capabilities),
         aliases=list(view.aliases),
         root=view.root,
+        default=view.is_default,
         step=view.step,
     )

@@ -82,6 +82,7 @@ class ModelView:
         created_at: Unix seconds: of the run, or of this server's start for the catalog.
         root: The base model; the name itself for base models.
         step: Optimiser steps behind a run.
+        is_default: Whether requests that name no model get this one.
     """
 
     name: str
@@ -93,3 +94,4 @@ class ModelView:
     aliases: tuple[str, ...]
     root: str
     step: int | None
+    is_default: bool = False

@@ -9,7 +9,12 @@ MAX_CHOICES = 8
 MAX_STREAMS = 16  # choices of one request over all its prompts
 
 ModelName = Annotated[
-    str, Meta(min_length=1, max_length=200, description="A name from GET /v1/models: a model, an alias, or `run_<id>`.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=200,
+        description="A name from GET /v1/models: a model, an alias, or `run_<id>`; null = the default model.",
+    ),
 ]
 PromptText = Annotated[
     str,

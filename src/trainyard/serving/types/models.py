@@ -17,6 +17,7 @@ class ModelCard(BaseModel):
     capabilities: list[str] = Field(description="What it can do: `generate`, `chat`, `embed`.")
     aliases: list[str] = Field(description="Further names for it.")
     root: str = Field(description="The base model; the model itself when it is one.")
+    default: bool = Field(description="Whether requests that name no model get this one.")
     step: int | None = Field(description="Optimiser steps behind a run; null for base models.")
 
 

@@ -46,7 +46,7 @@ class TextFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class _Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    model: fields.ModelName
+    model: fields.ModelName | None = None
     max_tokens: fields.MaxTokens | None = None
     temperature: fields.Temperature | None = None
     top_p: fields.TopP | None = None
