@@ -188,49 +188,41 @@ def fake_engine() -> Iterator[FakeEngine]:
     asyncio.run(engine.aclose())
 
 
-@pytest.fixture
-def fake_engine_create_run(fake_engine: FakeEngine) -> VerbSpy[calls.OpenRun]:
-    """What `POST /runs` asked of the engine."""
+def _spy(engine: FakeEngine, verb: str) -> VerbSpy[Any]:
     from trainyard.engine import calls
     from trainyard.testing.spies import VerbSpy
 
-    return VerbSpy(fake_engine, calls.OpenRun)
+    return VerbSpy(engine, getattr(calls, verb))
+
+
+@pytest.fixture
+def fake_engine_create_run(fake_engine: FakeEngine) -> VerbSpy[calls.OpenRun]:
+    """What `POST /runs` asked of the engine."""
+    return _spy(fake_engine, "OpenRun")
 
 
 @pytest.fixture
 def fake_engine_forward_backward(fake_engine: FakeEngine) -> VerbSpy[calls.ForwardBackward]:
     """What `forward_backward` asked of the engine."""
-    from trainyard.engine import calls
-    from trainyard.testing.spies import VerbSpy
-
-    return VerbSpy(fake_engine, calls.ForwardBackward)
+    return _spy(fake_engine, "ForwardBackward")
 
 
 @pytest.fixture
 def fake_engine_optim_step(fake_engine: FakeEngine) -> VerbSpy[calls.OptimStep]:
     """What `optim_step` asked of the engine."""
-    from trainyard.engine import calls
-    from trainyard.testing.spies import VerbSpy
-
-    return VerbSpy(fake_engine, calls.OptimStep)
+    return _spy(fake_engine, "OptimStep")
 
 
 @pytest.fixture
 def fake_engine_sample(fake_engine: FakeEngine) -> VerbSpy[calls.Generate]:
     """What `sample` asked of the engine, one call per prompt."""
-    from trainyard.engine import calls
-    from trainyard.testing.spies import VerbSpy
-
-    return VerbSpy(fake_engine, calls.Generate)
+    return _spy(fake_engine, "Generate")
 
 
 @pytest.fixture
 def fake_engine_save_state(fake_engine: FakeEngine) -> VerbSpy[calls.Save]:
     """What `save_state` asked of the engine."""
-    from trainyard.engine import calls
-    from trainyard.testing.spies import VerbSpy
-
-    return VerbSpy(fake_engine, calls.Save)
+    return _spy(fake_engine, "Save")
 
 
 # ---------------------------------------------------------------- data

@@ -20,6 +20,7 @@ from trainyard.engine.client import SocketEngine
 from trainyard.engine.fake import FakeEngine
 from trainyard.engine.inline import InlineEngine
 from trainyard.engine.server_config import EngineServerConfig
+from trainyard.testing import run_specs
 
 VOCAB = 256
 CONTEXT = 2048
@@ -186,23 +187,7 @@ class ProcessHarness:
 
 
 def run_spec(tmp_path: Path, run_id: str = "run_1", *, rank: int = 4) -> types.RunSpec:
-    return types.RunSpec(
-        run_id=run_id,
-        state_dir=str(tmp_path / "state" / run_id),
-        lora_r=rank,
-        lora_alpha=2.0 * rank,
-        lora_dropout=0.0,
-        target_modules=types.PROJECTIONS,
-        optimizer="adamw",
-        learning_rate=1e-2,
-        weight_decay=0.0,
-        lr_scheduler=None,
-        warmup_steps=0,
-        lr_total_steps=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        seed=0,
-    )
+    return run_specs.make(run_id, tmp_path / "state" / run_id, lora_r=rank, lora_alpha=2.0 * rank, learning_rate=1e-2)
 
 
 def datum(length: int, *, first: int = 1) -> types.Datum:

@@ -13,6 +13,7 @@ from trainyard.core import errors
 from trainyard.engine import types
 from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.trainer import Trainer
+from trainyard.testing import run_specs
 
 VOCAB = 96
 PEFT_WARNING = "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
@@ -70,24 +71,8 @@ def reference(directory: Path) -> Any:
 
 def run_spec(name: str, directory: Path | None = None, **changes: Any) -> types.RunSpec:
     """Describe a run of rank 4 on all projections, changed as asked."""
-    fields: dict[str, Any] = {
-        "run_id": name,
-        "state_dir": str(directory or tempfile.mkdtemp()),
-        "lora_r": 4,
-        "lora_alpha": 8.0,
-        "lora_dropout": 0.0,
-        "target_modules": types.PROJECTIONS,
-        "optimizer": "adamw",
-        "learning_rate": 1e-2,
-        "weight_decay": 0.01,
-        "lr_scheduler": None,
-        "warmup_steps": 0,
-        "lr_total_steps": None,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "seed": 7,
-    }
-    return types.RunSpec(**(fields | changes))
+    fields = {"learning_rate": 1e-2, "weight_decay": 0.01, "seed": 7} | changes
+    return run_specs.make(name, directory or tempfile.mkdtemp(), **fields)
 
 
 def data(lengths: Iterable[int], seed: int, share: float = 1.0, vocab: int = VOCAB) -> list[types.Datum]:

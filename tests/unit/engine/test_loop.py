@@ -12,6 +12,7 @@ from trainyard.core.clock import FakeClock
 from trainyard.engine import calls, cores, protocol, types
 from trainyard.engine.fake_core import FakeCore, FakePass
 from trainyard.engine.loop import ComputeLoop
+from trainyard.testing import run_specs
 
 PROJECTIONS = ("q_proj",)
 
@@ -129,23 +130,7 @@ DATUM = types.Datum(tokens=types.int32([1, 2]), targets=types.int32([2, 3]), wei
 
 
 def spec(tmp_path: Path, run_id: str) -> types.RunSpec:
-    return types.RunSpec(
-        run_id=run_id,
-        state_dir=str(tmp_path / run_id),
-        lora_r=2,
-        lora_alpha=4.0,
-        lora_dropout=0.0,
-        target_modules=PROJECTIONS,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        lr_scheduler=None,
-        warmup_steps=0,
-        lr_total_steps=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        seed=0,
-    )
+    return run_specs.make(run_id, tmp_path / run_id, lora_r=2, lora_alpha=4.0, target_modules=PROJECTIONS)
 
 
 def test_a_decode_tick_comes_before_each_micro_step_while_streams_live(tmp_path: Path) -> None:

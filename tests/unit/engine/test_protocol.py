@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from trainyard.core import errors
 from trainyard.engine import calls, protocol, types
+from trainyard.testing import run_specs
 
 MESSAGES = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(list(protocol.Kind)), st.binary(max_size=200)), max_size=12
@@ -101,23 +102,7 @@ def test_an_error_class_that_is_not_known_here_becomes_the_root() -> None:
     assert back.message == "later"
 
 
-SPEC = types.RunSpec(
-    run_id="run_1",
-    state_dir="state",
-    lora_r=4,
-    lora_alpha=8.0,
-    lora_dropout=0.0,
-    target_modules=("q_proj",),
-    optimizer="adamw",
-    learning_rate=1e-3,
-    weight_decay=0.0,
-    lr_scheduler=None,
-    warmup_steps=0,
-    lr_total_steps=None,
-    bf16=False,
-    gradient_checkpointing=False,
-    seed=0,
-)
+SPEC = run_specs.make("run_1", "state")
 DATUM = types.Datum(tokens=types.int32([1, 2]), targets=types.int32([2, 3]), weights=types.float32([1, 0.5]))
 
 

@@ -17,6 +17,7 @@ from trainyard.core import errors
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import SystemClock
 from trainyard.engine import calls, types
+from trainyard.testing import run_specs
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -26,23 +27,7 @@ def asked(yard: Yard) -> list[Any]:
 
 
 def run_spec(directory: Path) -> types.RunSpec:
-    return types.RunSpec(
-        run_id=RUN.run_id,
-        state_dir=str(directory),
-        lora_r=8,
-        lora_alpha=16,
-        lora_dropout=0.0,
-        target_modules=("q_proj",),
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        lr_scheduler=None,
-        warmup_steps=0,
-        lr_total_steps=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        seed=0,
-    )
+    return run_specs.make(RUN.run_id, directory)
 
 
 async def test_generate_answers_exactly_the_three_fields(client: httpx.AsyncClient) -> None:
@@ -255,6 +240,22 @@ async def test_a_run_is_a_model_for_its_owner_alone(yard: Yard, client: httpx.As
     assert RUN.name not in answer.json()["error"]["message"].split("available:")[1]
 
 
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/v1/generate", {"prompt": "hi", "max_new_tokens": 3}),
+        ("/v1/completions", {"prompt": "hi", "max_tokens": 3}),
+        ("/v1/chat/completions", {"messages": CHAT["messages"], "max_tokens": 3}),
+        ("/v1/chat/completions", {"messages": CHAT["messages"], "max_tokens": 3, "model": None}),
+    ],
+)
+async def test_a_request_that_names_no_model_gets_the_default(
+    client: httpx.AsyncClient, route: str, body: dict[str, Any]
+) -> None:
+    answer = await client.post(route, json=body)
+    assert (answer.status_code, answer.json()["model"]) == (200, MODEL)
+
+
 async def test_models_are_listed_with_what_openai_says_and_more(yard: Yard, client: httpx.AsyncClient) -> None:
     body = (await client.get("/v1/models")).json()
     assert body["object"] == "list"
@@ -270,8 +271,10 @@ async def test_models_are_listed_with_what_openai_says_and_more(yard: Yard, clie
         "capabilities": ["generate", "chat"],
         "aliases": [],
         "root": MODEL,
+        "default": False,
         "step": 3,
     }
+    assert [card["id"] for card in body["data"] if card["default"]] == [MODEL]
     assert (by_id["yard/off"]["status"], by_id["yard/parrot"]["backend"]) == ("off", "fake")
     stranger = await (await yard.client("bob")).get("/v1/models")
     assert RUN.name not in stranger.text
