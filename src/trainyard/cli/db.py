@@ -26,4 +26,5 @@ def upgrade(
     if as_json:
         output.json_line({"kind": database.kind, "before": before, "after": after})
     else:
-        output.line(f"{database.kind}: revision {before or 'none'} -> {after}")
+        came_from = "nothing to do" if before == after else f"was {before or 'empty'}"
+        output.line(f"{database.kind}: revision {after} ({came_from})")

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -48,10 +48,25 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, out: Cons
 
 
 def facts(values: Mapping[str, object]) -> None:
-    """Print names and values, one per line."""
-    width = max((len(name) for name in values), default=0)
+    """Print names and values, one per line; what is null is left out, the fields of an object have dotted names."""
+    flat = dict(_flat(values))
+    width = max((len(name) for name in flat), default=0)
+    for name, value in flat.items():
+        console().print(f"[bold]{name.ljust(width)}[/]  {escape(value)}", soft_wrap=True)
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in values.items():
-        console().print(f"[bold]{name.ljust(width)}[/]  {escape(str(value))}", soft_wrap=True)
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield prefix + name, _word(value)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def silence() -> None:

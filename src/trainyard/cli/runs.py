@@ -36,8 +36,7 @@ def show(run_id: RunId, url: options.Url = None, key: options.Key = None, as_jso
     if as_json:
         output.json_line({**status, "artifacts": artifacts})
         return
-    config = status.pop("config")
-    output.facts({**status, **{f"config.{name}": value for name, value in config.items()}})
+    output.facts(status)
     output.table(
         ("CHECKPOINT", "STEP", "MODE", "BYTES"), [(a.name, a.step, a.mode, a.file_size_bytes) for a in artifacts]
     )

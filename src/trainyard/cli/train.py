@@ -109,8 +109,9 @@ def _conclude(run_id: str, outcome: Outcome, again: str | None, as_json: bool) -
     elif again:
         output.plain(f"stopped at step {outcome.step}, saved; continue with\n{again}")
     else:
+        made = f"{outcome.tokens:,} tokens at {outcome.tokens_per_s:,.0f} a second" if outcome.tokens else ""
         output.plain(
-            f"done: {outcome.tokens:,} tokens at {outcome.tokens_per_s:,.0f} a second\n"
+            f"done: {made or f'all {outcome.step} steps were made before'}\n"
             f"adapter: {outcome.saved.local_path}\ntry it: trainyard chat --model {run_id}"
         )
     if again:

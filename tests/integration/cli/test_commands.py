@@ -111,6 +111,8 @@ def test_a_resumed_training_ends_where_the_uninterrupted_one_does(trainyard: Run
     whole = json.loads(trainyard("train", *options, "--steps", "6"))
     half = json.loads(trainyard("train", *options, "--steps", "3"))
     rest = json.loads(trainyard("train", *options, "--steps", "6", "--resume", half["run_id"]))
+    nothing_left = trainyard("train", *options[:-1], "--steps", "6", "--resume", half["run_id"])
+    assert "done: all 6 steps were made before" in nothing_left
     assert rest["step"] == 6
     assert rest["validation"][-1]["loss"] == pytest.approx(whole["validation"][-1]["loss"], rel=1e-5)
     for done in (whole, half):

@@ -78,4 +78,4 @@ def test_db_upgrade_says_from_where_to_where(capsys: pytest.CaptureFixture[str],
     assert (first["kind"], first["before"]) == ("sqlite", None)
     assert answer(capsys, ["db", "upgrade", *data])["before"] == first["after"]
     assert edge.run(["db", "upgrade", *data]) == 0
-    assert capsys.readouterr().out == f"sqlite: revision {first['after']} -> {first['after']}\n"
+    assert capsys.readouterr().out == f"sqlite: revision {first['after']} (nothing to do)\n"

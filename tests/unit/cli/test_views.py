@@ -126,6 +126,21 @@ def test_tables_are_tab_separated_without_a_terminal(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "A\tB\n1\t\nx\t[b]\n"
 
 
+def test_facts_leave_out_what_is_null_and_spell_out_the_rest(capsys: pytest.CaptureFixture[str]) -> None:
+    output.facts({"status": "[active]", "gpu": {"requested": None, "applied": False}, "steps": 3, "names": ["a", "b"]})
+    assert capsys.readouterr().out.splitlines() == [
+        "status       [active]",
+        "gpu.applied  no",
+        "steps        3",
+        "names        a, b",
+    ]
+
+
+def test_what_is_there_to_be_copied_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.plain("x" * 300)
+    assert capsys.readouterr().out == "x" * 300 + "\n"
+
+
 def test_tables_on_a_terminal_are_aligned() -> None:
     shown = console(is_terminal=True)
     output.table(("A", "B"), [("long text", "[b]")], out=shown)
