@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from trainyard.cli import models, options, output, prompts
-from trainyard.sdk import Client
+from trainyard.sdk import Client, TrainyardAPIError
 from trainyard.sdk.training_calls import Message
 
 
@@ -76,4 +76,7 @@ def _talk(conversation: Conversation, name: str) -> None:
             return
         if not text.strip():
             return
-        conversation.ask(text)
+        try:
+            conversation.ask(text)
+        except TrainyardAPIError as error:  # the conversation so far is worth keeping
+            print(f"trainyard: {error}", file=sys.stderr)

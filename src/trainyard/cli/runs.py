@@ -36,7 +36,8 @@ def show(run_id: RunId, url: options.Url = None, key: options.Key = None, as_jso
     if as_json:
         output.json_line({**status, "artifacts": artifacts})
         return
-    output.facts(status)
+    config = status.pop("config")
+    output.facts({**status, "config": config})
     output.table(
         ("CHECKPOINT", "STEP", "MODE", "BYTES"), [(a.name, a.step, a.mode, a.file_size_bytes) for a in artifacts]
     )
