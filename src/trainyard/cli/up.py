@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainyard.cli.options import AsJson, ConfigFile, DataDir
+from trainyard.cli.options import ConfigFile, DataDir
 from trainyard.cli.up_report import Report
 from trainyard.cli.yard import Surroundings, Yard, listen, url_of
 from trainyard.core import settings as settings_module
@@ -24,7 +24,7 @@ def up(
     ] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
-    as_json: AsJson = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON value per line instead of text.")] = False,
 ) -> None:
     """Start the server: training, serving and their engines, until Ctrl-C."""
     flags: dict[str, str | int | None] = {
