@@ -16,8 +16,8 @@ def heading(console: Console, text: str) -> None:
 
 
 def fact(console: Console, text: str) -> None:
-    """Print one line of a chapter."""
-    console.print(f"  {escape(text)}")
+    """Print one line of a chapter, whole, since it may end with a path."""
+    console.print(f"  {escape(text)}", soft_wrap=True)
 
 
 def answers(console: Console, prompts: Sequence[str], before: Sequence[str], after: Sequence[str]) -> None:

@@ -26,9 +26,9 @@ def line(text: str = "") -> None:
     console().print(text, soft_wrap=True)
 
 
-def plain(text: str) -> None:
+def plain(text: str, *, out: Console | None = None) -> None:
     """Print text as it is, each line whole: paths and commands are there to be copied."""
-    console().print(text, markup=False, soft_wrap=True)
+    (out or console()).print(text, markup=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, out: Console | None = None) -> None:

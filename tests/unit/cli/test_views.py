@@ -136,9 +136,11 @@ def test_facts_leave_out_what_is_null_and_spell_out_the_rest(capsys: pytest.Capt
     ]
 
 
-def test_what_is_there_to_be_copied_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    output.plain("x" * 300)
-    assert capsys.readouterr().out == "x" * 300 + "\n"
+def test_what_is_there_to_be_copied_is_one_line_on_a_narrow_terminal() -> None:
+    shown = console(is_terminal=True)
+    output.plain("a command " * 30, out=shown)
+    demo_view.fact(shown, "adapter: /a/path " + "x" * 300)
+    assert text_of(shown) == "a command " * 30 + "\n  adapter: /a/path " + "x" * 300 + "\n"
 
 
 def test_tables_on_a_terminal_are_aligned() -> None:
