@@ -1,6 +1,8 @@
 """What both sides of a benchmark share: the random base model and the plain transformers + PEFT loop."""
 
+import atexit
 import random
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -12,16 +14,24 @@ import transformers
 
 from benchmarks.shapes import ALPHA, RANK, Shape
 from trainyard.engine import types
+from trainyard.testing import run_specs
 
 transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
+
+
+def scratch() -> Path:
+    """Make a directory that goes with the process."""
+    directory = Path(tempfile.mkdtemp(prefix="trainyard-bench-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def random_llama(shape: Shape) -> tuple[Path, Any]:
     """Write a random model and give its directory and transformers' own object of it."""
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape.config())).eval()
-    directory = Path(tempfile.mkdtemp(prefix="trainyard-bench-"))
+    directory = scratch()
     model.save_pretrained(directory)
     return directory, model
 
@@ -66,20 +76,4 @@ def peft_step(model: Any, batch: list[types.Datum]) -> Callable[[], float]:
 
 def run_spec() -> types.RunSpec:
     """Describe our run: the same rank, alpha, targets, rate and decay as the rival's."""
-    return types.RunSpec(
-        run_id="run_0",
-        state_dir=tempfile.mkdtemp(prefix="trainyard-bench-"),
-        lora_r=RANK,
-        lora_alpha=ALPHA,
-        lora_dropout=0.0,
-        target_modules=types.PROJECTIONS,
-        optimizer="adamw",
-        learning_rate=1e-4,
-        weight_decay=0.01,
-        lr_scheduler=None,
-        warmup_steps=0,
-        lr_total_steps=None,
-        bf16=False,
-        gradient_checkpointing=False,
-        seed=0,
-    )
+    return run_specs.make("run_0", scratch(), lora_r=RANK, lora_alpha=ALPHA, learning_rate=1e-4, weight_decay=0.01)

@@ -24,4 +24,4 @@ def check(
     if as_json:
         output.json_line([{"name": o.name, "value": o.shown, "source": o.source} for o in origins])
     else:
-        output.table(("SETTING", "VALUE", "FROM"), [(o.name, o.shown, o.source) for o in origins])
+        output.table(("SETTING", "VALUE", "FROM"), [(o.name, o.shown or "–", o.source) for o in origins])

@@ -32,9 +32,11 @@ class Origin:
     is_secret: bool = False
 
     @property
-    def shown(self) -> str:
-        """The value as text, masked when it is a secret."""
-        return "********" if self.is_secret and self.value is not None else str(self.value)
+    def shown(self) -> str | None:
+        """The value as text, masked when it is a secret; None when there is none."""
+        if self.value is None:
+            return None
+        return "********" if self.is_secret else str(self.value)
 
 
 def collect(

@@ -10,7 +10,7 @@ from trainyard.engine.adapters import AdapterLayout, AdapterSpec, AdapterTensors
 from trainyard.engine.config import ModelConfig
 
 EAGER_STATE_BYTES = 16 << 20
-"""States up to this size are written after each step, larger ones every `LAZY_WRITE_S` (DESIGN section 5)."""
+"""States up to this size are written after each step, larger ones every `LAZY_WRITE_S`."""
 LAZY_WRITE_S = 60.0
 
 
