@@ -69,7 +69,7 @@ def single(rng: Random) -> Exchange:
         lambda r: pick(facts.TASKS, r), lambda r: pick(lists.TASKS, r), lambda r: pick(sums.TASKS, r),
         talk.make, writing.make, reading.in_request, reading.in_system, personas.make, stories.make, unknown.make,
     )  # fmt: skip
-    return rng.choices(makers, weights=(20, 13, 16, 15, 9, 10, 7, 10, 6, 3))[0](rng)
+    return rng.choices(makers, weights=(20, 13, 19, 14, 8, 10, 7, 9, 5, 2))[0](rng)
 
 
 def _free(rng: Random) -> Exchange:

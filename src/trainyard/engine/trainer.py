@@ -27,7 +27,7 @@ Measured (one thread, CPU seconds, whole step, ranks 8 to 32): mixed over one by
 1.08 at 8 x 128, 1.07 at 4 x 256, 1.00 at 4 x 512 and 1.03 at 2 x 1,024 on one of 8.7 M. It never lost.
 """
 STEP_S = 0.025
-"""A `TrainingPass.step` returns after this long at the next border between layers; a decode tick waits at most 50 ms."""
+"""A `TrainingPass.step` returns after this long at the next border of layers; a decode tick waits at most 50 ms."""
 
 
 @dataclass
