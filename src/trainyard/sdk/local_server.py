@@ -81,11 +81,14 @@ class LocalServer:
         self.stop()
 
     def start(self) -> None:
-        """Start and wait until it is ready.
+        """Start and wait until it is ready; also again, when it has ended.
 
         Raises:
+            errors.Conflict: It runs already.
             errors.StartupError: It ended, or was not ready in time; the message has its last words.
         """
+        if self._process is not None and self._process.poll() is None:
+            raise errors.Conflict(f"the server runs already, with pid {self._process.pid}")
         command = [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), *self._up()]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

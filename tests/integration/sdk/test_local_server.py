@@ -23,6 +23,8 @@ def test_a_local_server_serves_while_entered_and_keeps_its_data(tmp_path: Path) 
         pid = server.pid
         assert client.models() == ["trainyard/pocket"]
         assert is_alive(pid)
+        with pytest.raises(errors.Conflict, match=f"runs already, with pid {pid}"):
+            server.start()
     assert not is_alive(pid)
     server.stop()  # a second time: nothing happens
     assert (tmp_path / "data" / "trainyard.db").is_file()

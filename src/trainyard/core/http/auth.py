@@ -42,7 +42,7 @@ class KeyChecker:
             errors.Unavailable: The database did not answer.
         """
         key = read_key(connection)
-        if self._keys.is_stale:
+        if self._keys.is_stale_for(key):
             await self._refresh()
         return self._keys.recognise(key)
 

@@ -15,7 +15,7 @@ from trainyard.core.principal import Principal
 class APIKeyManager:
     """Makes, checks, lists, rotates and revokes keys.
 
-    All methods but `recognise` block on the database at times; `authenticate` only when `is_stale`.
+    All methods but `recognise` block on the database at times; `authenticate` only when `is_stale_for` the key.
     Changes through this object are seen at once, changes by other processes within a second.
     """
 
@@ -103,7 +103,7 @@ class APIKeyManager:
             errors.Unauthenticated: As `recognise`.
             errors.Unavailable: The database did not answer when the snapshot had to be renewed.
         """
-        if self.is_stale:
+        if self.is_stale_for(key):
             self.refresh()
         return self.recognise(key)
 
@@ -115,10 +115,9 @@ class APIKeyManager:
         """
         return self._live.recognise(key)
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether the next `authenticate` reads the database first."""
-        return self._live.is_stale
+    def is_stale_for(self, key: str | None) -> bool:
+        """Whether `authenticate` reads the database before it judges this key."""
+        return self._live.is_stale_for(key)
 
     def refresh(self) -> None:
         """Bring the snapshot up to date and write times of last use when they are due."""

@@ -189,15 +189,33 @@ def test_a_last_use_that_could_not_be_written_is_written_later(tmp_path: Path, c
 
 
 def test_between_two_looks_at_the_epoch_no_query_is_needed(keys: APIKeyManager, clock: FakeClock) -> None:
-    assert keys.is_stale
+    assert keys.is_stale_for(None)
     key = keys.generate_key("ada")
-    assert not keys.is_stale
-    clock.advance(0.5)
-    assert keys.is_stale
+    assert not keys.is_stale_for(key)
+    clock.advance(0.49)
+    assert not keys.is_stale_for(key)
+    clock.advance(0.01)
+    assert keys.is_stale_for(key)
     keys.refresh()
-    assert not keys.is_stale
+    assert not keys.is_stale_for(key)
     keys.refresh()
     assert keys.recognise(key).user == "ada"
+
+
+def test_a_key_that_was_just_made_elsewhere_works_at_once(database: Database, clock: FakeClock) -> None:
+    here, elsewhere = APIKeyManager(database, PEPPER, clock), APIKeyManager(database, PEPPER, clock)
+    here.generate_key("ada")
+    key = elsewhere.generate_key("ben")
+    clock.advance(0.01)
+    assert here.authenticate(key).user == "ben"
+
+
+@pytest.mark.parametrize("wrong", [None, "", "sk-short", "Bearer x", "tml-" + "a" * 42])
+def test_what_cannot_be_a_key_costs_no_query(keys: APIKeyManager, clock: FakeClock, wrong: str | None) -> None:
+    keys.generate_key("ada")
+    clock.advance(0.4)
+    assert not keys.is_stale_for(wrong)
+    assert keys.is_stale_for("sk-" + "a" * 43)  # it could have been made a moment ago
 
 
 def test_keys_that_share_a_prefix_are_told_apart() -> None:
