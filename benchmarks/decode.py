@@ -46,7 +46,7 @@ def measure(label: str, directory: Path, model: Any, count: int) -> list[report.
         raise SystemExit(f"{label}: the two sides decode different tokens")
     seconds = report.rounds({"ours": lambda: ours(core, prompts), "theirs": lambda: theirs(model, prompts)}, count)
     tokens = shapes.DECODE_STREAMS * shapes.DECODE_NEW
-    speed = report.ratio(f"vs_transformers_generate[{label}]", RIVAL, seconds["ours"], seconds["theirs"], tokens)
+    speed = report.ratio("vs_transformers_generate", label, RIVAL, seconds, tokens)
     return [speed, handover(label, core, prompts[0], count)]
 
 
@@ -106,9 +106,7 @@ def handover(label: str, core: EngineCore, prompt: list[int], count: int) -> rep
         if event.weights_version != f"run_0@{number + 1}":
             raise SystemExit(f"{label}: the request got {event.weights_version}, not the new weights")
     core.close_run("run_0")
-    return report.Result(
-        f"handover_ms[{label}]", statistics.median(times_ms), "ms", None, None, report.spread(times_ms)
-    )
+    return report.Result("handover_ms", label, statistics.median(times_ms), "ms", None, None, report.spread(times_ms))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ class Result:
     """One measured number beside its rival's.
 
     Attributes:
+        shape: What it was measured on; a name is reported once per shape.
         value: The number of the bar: a ratio, or a time.
         rival_value: What the rival reached, in the unit of the measurement; None where there is no rival.
         spread: (largest - smallest) / median of the rounds' values.
     """
 
     name: str
+    shape: str
     value: float
     unit: str
     rival: str | None
@@ -52,10 +54,11 @@ def rounds(work: Mapping[str, Callable[[], object]], count: int) -> dict[str, li
     return seconds
 
 
-def ratio(name: str, rival: str, ours_s: list[float], theirs_s: list[float], tokens: int) -> Result:
-    """Compare round by round: the median of our tokens per CPU second over theirs, and the rival's median speed."""
-    ratios = [theirs / ours for ours, theirs in zip(ours_s, theirs_s, strict=True)]
-    return Result(name, statistics.median(ratios), "x", rival, tokens / statistics.median(theirs_s), spread(ratios))
+def ratio(name: str, shape: str, rival: str, seconds: Mapping[str, list[float]], tokens: int) -> Result:
+    """Compare `ours` with `theirs` round by round: the median ratio of tokens per CPU second, and the rival's median."""
+    ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["theirs"], strict=True)]
+    speed = tokens / statistics.median(seconds["theirs"])
+    return Result(name, shape, statistics.median(ratios), "x", rival, speed, spread(ratios))
 
 
 def spread(values: list[float]) -> float:
@@ -65,10 +68,10 @@ def spread(values: list[float]) -> float:
 
 def publish(benchmark: str, results: list[Result], json_file: Path | None) -> None:
     """Print the table and, last, the JSON line; write that line to the file too when one is named."""
-    print(f"{'result':44} {'value':>9} {'unit':5} {'spread':>7}  rival")
+    print(f"{'result':26} {'shape':8} {'value':>9} {'unit':5} {'spread':>7}  rival")
     for r in results:
         rival = "" if r.rival is None else f"{r.rival}: {r.rival_value:.4g}" if r.rival_value is not None else r.rival
-        print(f"{r.name:44} {r.value:9.3f} {r.unit:5} {r.spread:6.0%}  {rival}")
+        print(f"{r.name:26} {r.shape:8} {r.value:9.3f} {r.unit:5} {r.spread:6.0%}  {rival}")
     line = json.dumps(
         {"benchmark": benchmark, "commit": commit(), "machine": machine(), "results": [asdict(r) for r in results]}
     )

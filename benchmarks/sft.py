@@ -41,8 +41,7 @@ def measure(shape: shapes.Shape, name: str, share: float, count: int) -> report.
         raise SystemExit(f"the two sides compute different losses: {first}")
     seconds = report.rounds({"ours": ours, "theirs": theirs}, count)
     tokens = shapes.TRAINING_ROWS * shapes.TRAINING_TOKENS
-    label = f"{name}[{shape.name}]"
-    return report.ratio(label, "transformers+peft tokens/cpu-s", seconds["ours"], seconds["theirs"], tokens)
+    return report.ratio(name, shape.name, "transformers+peft tokens/cpu-s", seconds, tokens)
 
 
 def our_step(trainer: Trainer, batch: list[types.Datum]) -> Callable[[], float]:
