@@ -55,7 +55,7 @@ def rounds(work: Mapping[str, Callable[[], object]], count: int) -> dict[str, li
 
 
 def ratio(name: str, shape: str, rival: str, seconds: Mapping[str, list[float]], tokens: int) -> Result:
-    """Compare `ours` with `theirs` round by round: the median ratio of tokens per CPU second, and the rival's median."""
+    """Compare `ours` with `theirs` round by round: the median ratio of tokens per CPU second, the rival's median."""
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["theirs"], strict=True)]
     speed = tokens / statistics.median(seconds["theirs"])
     return Result(name, shape, statistics.median(ratios), "x", rival, speed, spread(ratios))
