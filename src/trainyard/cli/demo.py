@@ -24,7 +24,7 @@ WANTED_FALL = 0.40
 SEED = 7
 EPOCHS = 6
 BATCH_SIZE = 4
-LEARNING_RATE = 4e-3
+LEARNING_RATE = 2e-3
 WARMUP_STEPS = 5
 RANK = 32
 """Of four settings tried (rate 2e-3 and 4e-3, rank 16 and 32, 4 to 8 epochs) the one with the lowest loss on held-out
