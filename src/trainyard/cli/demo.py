@@ -27,8 +27,8 @@ BATCH_SIZE = 4
 LEARNING_RATE = 2e-3
 WARMUP_STEPS = 5
 RANK = 32
-"""Of four settings tried (rate 2e-3 and 4e-3, rank 16 and 32, 4 to 8 epochs) the one with the lowest loss on held-out
-lines for its time."""
+"""Held-out loss after 6 epochs is 0.080 at a rate of 2e-3, 0.064 at 3e-3 and 0.131 at 4e-3, which does not survive a
+longer schedule (1.2 after 8 epochs, where 2e-3 gives 0.046): the rate with room on both sides."""
 ANSWER_TOKENS = 64
 
 
