@@ -75,6 +75,25 @@ def engine_killed_between(row: Row, server: LocalServer, tmp_path: Path) -> None
     assert wrong == []
 
 
+@pytest.mark.timeout(240)
+def test_steps_that_a_crash_took_are_told_by_the_status(server: LocalServer) -> None:
+    with server, Client(server.key, server.url) as client:
+        run = client.create_run(base_model=yard.POCKET, lora_r=256, seed=3)  # over 16 MB: not written after each step
+        for _ in range(3):
+            run.forward_backward(yard.LESSON)
+            run.optim_step()
+        durable = run.get_status().durable_step
+        assert durable < 3
+        yard.kill(server, "engine:")
+        yard.until(lambda: yard.is_back(server, "engine:"))
+        yard.until(lambda: run.get_status().rolled_back is not None)
+        status = run.get_status()
+        assert status.rolled_back == {"from": 3, "to": durable}
+        assert (status.current_step, status.durable_step) == (durable, durable)
+        run.forward_backward(yard.LESSON)
+        assert run.optim_step().step == durable + 1
+
+
 @scenario("engine killed during a stream")
 def engine_killed_in_stream(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
