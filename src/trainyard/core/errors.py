@@ -85,6 +85,18 @@ class LimitReached(TrainyardError):
     code = "rate_limit_exceeded"
 
 
+class QuotaExhausted(TrainyardError):
+    """The quota of this key or tenant is used up; wait for its reset or have it raised."""
+
+    code = "quota_exhausted"
+
+
+class UpstreamFailed(TrainyardError):
+    """The server behind this model failed; the message names it."""
+
+    code = "upstream_failed"
+
+
 class Unavailable(TrainyardError):
     """A part that is needed is not up right now; the same request can succeed later."""
 

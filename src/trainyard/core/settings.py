@@ -27,6 +27,12 @@ class ServerSettings(_Section):
         default=600.0, gt=0, le=86_400, description="Longest time for one generation, to its last token."
     )
     drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds that running requests get at shutdown.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="HTTP processes; more than one needs `redis.url`, where they count limits.",
+    )
 
 
 class DatabaseSettings(_Section):
@@ -49,6 +55,54 @@ class EngineSettings(_Section):
         default=None, ge=1, le=1024, description="Threads of one engine; null leaves it to torch."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="Where the weights live.")
+    kv_max_bytes: int | None = Field(
+        default=None,
+        ge=1 << 20,
+        description="Memory for keys and values of one engine's streams and shared prefixes; null takes 2 GiB on a CPU "
+        "and half of what the weights leave on an accelerator.",
+    )
+    max_queue: int = Field(
+        default=256, ge=1, le=100_000, description="Streams that may wait for a place; one more is answered 503."
+    )
+    share_prefixes: Literal["tenant", "all"] = Field(
+        default="tenant",
+        description="Whose prompts a prompt can share computed beginnings with: those of its tenant, or everybody's.",
+    )
+
+
+class RedisSettings(_Section):
+    """Where several processes count limits and share cached answers."""
+
+    url: str | None = Field(
+        default=None,
+        repr=False,
+        description="`redis://host:6379/0`; null counts in the one HTTP process.",
+    )
+
+
+class LimitSettings(_Section):
+    """Bars of every key that has none of its own; null = no bar."""
+
+    window_s: float = Field(default=60.0, gt=0, le=3600, description="Length of the sliding window.")
+    requests: int | None = Field(default=None, ge=1, description="Requests per window.")
+    tokens: int | None = Field(default=None, ge=1, description="Tokens per window, prompts and answers together.")
+    concurrency: int | None = Field(default=None, ge=1, description="Requests at the same moment.")
+    time_zone: str = Field(default="UTC", description="IANA name of the zone in which quotas begin their month.")
+
+
+class CacheSettings(_Section):
+    """Answers that are kept, so that the same question is not computed twice."""
+
+    enabled: bool = Field(default=True, description="Whether answers are kept at all.")
+    ttl_s: float = Field(default=3600.0, gt=0, le=31_536_000, description="Age at which an answer is forgotten.")
+    memory_bytes: int = Field(default=64 << 20, ge=0, description="Answers kept in the memory of one process.")
+    shared: Literal["database", "redis", "off"] = Field(
+        default="database", description="Where all processes find them; `redis` needs `redis.url`."
+    )
+    shared_bytes: int = Field(default=1 << 30, ge=0, description="Answers kept there, oldest out first.")
+    idempotency_ttl_s: float = Field(
+        default=86_400.0, gt=0, le=31_536_000, description="How long an `Idempotency-Key` is remembered."
+    )
 
 
 class TrainingSettings(_Section):
@@ -85,7 +139,10 @@ class Settings(BaseSettings):
     )
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    redis: RedisSettings = RedisSettings()
     engine: EngineSettings = EngineSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
     training: TrainingSettings = TrainingSettings()
     log: LogSettings = LogSettings()
 

@@ -63,7 +63,21 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: types.GenerateRequest) -> AsyncIterator[types.TokenEvent]:
-        """Stream tokens; closing the iterator cancels at the next tick. Several streams share each decode step."""
+        """Stream tokens; closing the iterator cancels at the next tick. Several streams share each decode step.
+
+        Raises:
+            errors.Unavailable: Code `engine_overloaded`: as many streams wait as may; `retry_after_s` is set.
+            errors.DeadlineExceeded: Code `generation_timeout`: `timeout_s` is over; what was drawn has been given.
+            errors.InvalidRequest: Code `invalid_grammar`: the grammar cannot be compiled; the message says why.
+        """
+        ...
+
+    async def embed(self, request: types.EmbedRequest) -> types.EmbedResult:
+        """Turn texts into vectors.
+
+        Raises:
+            errors.InvalidRequest: A text is empty, too long or holds unknown ids, or there is no such layer.
+        """
         ...
 
     async def aclose(self) -> None:

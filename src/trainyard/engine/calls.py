@@ -70,7 +70,13 @@ class Generate(Call, frozen=True, kw_only=True):
     request: types.GenerateRequest
 
 
-AnyCall = Info | Stats | OpenRun | GetRunState | CloseRun | ForwardBackward | OptimStep | Save | Generate
+class Embed(Call, frozen=True, kw_only=True):
+    """`Engine.embed`."""
+
+    request: types.EmbedRequest
+
+
+AnyCall = Info | Stats | OpenRun | GetRunState | CloseRun | ForwardBackward | OptimStep | Save | Generate | Embed
 
 RESULTS: dict[type[Call], type[types.Message]] = {
     Info: types.ModelInfo,
@@ -81,6 +87,7 @@ RESULTS: dict[type[Call], type[types.Message]] = {
     ForwardBackward: types.ForwardBackwardResult,
     OptimStep: types.OptimResult,
     Save: types.SaveResult,
+    Embed: types.EmbedResult,
 }
 """What each call is answered with; `Generate` is absent because its answer is a stream."""
 

@@ -178,8 +178,21 @@ class SaveResult(Message, frozen=True, kw_only=True):
     files: dict[str, int]  # relative path -> size in bytes
 
 
+class Grammar(Message, frozen=True, kw_only=True):
+    """What the text of an answer has to be; kept by a mask over the vocabulary before every token.
+
+    Attributes:
+        kind: `json_schema` (JSON Schema, draft 2020-12), `json_object` (any object; text is ignored), `regex` (Rust's
+            syntax), `lark` (llguidance's variant of Lark).
+        text: The schema as JSON, the expression or the grammar.
+    """
+
+    kind: Literal["json_schema", "json_object", "regex", "lark"]
+    text: str = ""
+
+
 class Sampling(Message, frozen=True, kw_only=True):
-    """How tokens are drawn; the defaults draw greedily nothing special."""
+    """How tokens are drawn; the defaults draw from the model's own distribution."""
 
     max_tokens: int
     temperature: float = 1.0  # 0 = greedy
@@ -189,6 +202,10 @@ class Sampling(Message, frozen=True, kw_only=True):
     stop_token_ids: tuple[int, ...] = ()  # end of sequence included by the caller
     logprobs: int = -1  # -1 none, 0 of the drawn token, n > 0 also the n likeliest
     prompt_logprobs: bool = False
+    min_p: float = 0.0  # drop tokens below this share of the likeliest one's probability, after temperature
+    presence_penalty: float = 0.0  # -2..2, off the logit of every token that the answer holds
+    frequency_penalty: float = 0.0  # -2..2, the same times the number of its occurrences in the answer
+    grammar: Grammar | None = None
 
 
 class GenerateRequest(Message, frozen=True, kw_only=True):
@@ -199,6 +216,8 @@ class GenerateRequest(Message, frozen=True, kw_only=True):
         prompt: int32[P] bytes, P >= 1.
         run_id: Live adapter of that run; None = base model (unless adapter_dir is given).
         adapter_dir: A saved adapter in PEFT's format instead of a live run.
+        prefix_scope: Streams of the same scope share computed beginnings of their prompts; None shares nothing.
+        timeout_s: Seconds from arrival after which the stream ends with errors.DeadlineExceeded; None = no end.
     """
 
     stream_id: str
@@ -206,6 +225,8 @@ class GenerateRequest(Message, frozen=True, kw_only=True):
     sampling: Sampling
     run_id: str | None = None
     adapter_dir: str | None = None
+    prefix_scope: str | None = None
+    timeout_s: float | None = None
 
 
 class TokenEvent(Message, frozen=True, kw_only=True):
@@ -219,6 +240,7 @@ class TokenEvent(Message, frozen=True, kw_only=True):
         finish: Set on the last event of the stream.
         weights_version: `<run_id>@<step>` or `base`, on every event.
         prompt_logprobs: float32[P] bytes on the first event when asked (the first entry is NaN); else empty.
+        cached_tokens: On the first event: tokens of the prompt that were found computed; else 0.
     """
 
     token: int
@@ -227,6 +249,43 @@ class TokenEvent(Message, frozen=True, kw_only=True):
     finish: FinishReason | None
     weights_version: str
     prompt_logprobs: bytes = b""
+    cached_tokens: int = 0
+
+
+class EmbedRequest(Message, frozen=True, kw_only=True):
+    """Texts to turn into vectors.
+
+    Attributes:
+        inputs: int32[T] bytes each, T >= 1 and at most `max_positions`.
+        pooling: `mean` over all tokens, `last_token`, or `cls_token` (the first).
+        layer: Whose output is pooled: 0 = token embeddings, 1..layers = after that layer, -1 = the last one, final norm
+            applied.
+        normalize: Divide each vector by its L2 norm.
+        run_id: As in `GenerateRequest`; likewise `adapter_dir`.
+    """
+
+    inputs: tuple[bytes, ...]
+    pooling: Literal["mean", "last_token", "cls_token"] = "mean"
+    layer: int = -1
+    normalize: bool = False
+    run_id: str | None = None
+    adapter_dir: str | None = None
+
+
+class EmbedResult(Message, frozen=True, kw_only=True):
+    """Vectors in the order of the inputs.
+
+    Attributes:
+        vectors: float32[D] bytes each.
+        dimensions: D.
+        tokens: Tokens read, over all inputs.
+        weights_version: As in `TokenEvent`.
+    """
+
+    vectors: tuple[bytes, ...]
+    dimensions: int
+    tokens: int
+    weights_version: str
 
 
 class EngineStats(Message, frozen=True, kw_only=True):
@@ -239,3 +298,7 @@ class EngineStats(Message, frozen=True, kw_only=True):
     sampled_tokens: int  # since start
     started_at: float  # Unix seconds
     rss_bytes: int
+    kv_bytes: int = 0  # in use by streams and kept prefixes
+    kv_max_bytes: int = 0
+    prefix_hit_tokens: int = 0  # prompt tokens that were found computed, since start
+    prompt_tokens: int = 0  # prompt tokens of all admitted streams, since start

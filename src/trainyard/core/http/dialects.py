@@ -20,6 +20,8 @@ STATUS: Mapping[type[errors.TrainyardError], int] = {
     errors.Conflict: 409,
     errors.TooLarge: 413,
     errors.LimitReached: 429,
+    errors.QuotaExhausted: 402,
+    errors.UpstreamFailed: 502,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.ConfigError: 500,
@@ -46,6 +48,8 @@ EXIT: Mapping[type[errors.TrainyardError], int] = {
     errors.NotFound: 4,
     errors.Conflict: 5,
     errors.LimitReached: 6,
+    errors.QuotaExhausted: 6,
+    errors.UpstreamFailed: 7,
     errors.Unavailable: 7,
     errors.DeadlineExceeded: 8,
     errors.StartupError: 9,
@@ -55,6 +59,7 @@ EXIT: Mapping[type[errors.TrainyardError], int] = {
 
 _OPENAI_TYPE: Mapping[int, str] = {
     401: "authentication_error",
+    402: "insufficient_quota",
     403: "permission_error",
     429: "rate_limit_error",
 }

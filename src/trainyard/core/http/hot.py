@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +17,23 @@ from trainyard.core.http import auth, error_bodies
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.principal import Principal
 
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with headers of its own.
+
+    Attributes:
+        body: A struct, or JSON that is written already.
+        headers: Beside those of every answer.
+    """
+
+    body: msgspec.Struct | bytes
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    status: int = 200
+
+
 Body = TypeVar("Body", bound=msgspec.Struct)
-Handler = Callable[[Request, Body, Principal], Awaitable[msgspec.Struct | Response]]
+Handler = Callable[[Request, Body, Principal], Awaitable[msgspec.Struct | Reply | Response]]
 
 _AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*?)`")
@@ -65,6 +81,11 @@ class HotRoute(Route):
             answer = await handler(request, body, principal)
             if isinstance(answer, Response):
                 return answer
+            if isinstance(answer, Reply):
+                content = answer.body if isinstance(answer.body, bytes) else _encoder.encode(answer.body)
+                made = Response(content, answer.status, media_type="application/json")
+                made.raw_headers.extend(answer.headers)
+                return made
             return Response(_encoder.encode(answer), media_type="application/json")
 
         super().__init__(path, endpoint, methods=["POST"], name=handler.__name__)

@@ -1,0 +1,1 @@
+"""Usage: append-only entries, durable before an answer is out."""

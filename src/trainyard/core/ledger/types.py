@@ -1,0 +1,45 @@
+"""What the ledger holds: one entry per request that did work, append-only."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Outcome = Literal["done", "cancelled", "failed"]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One request.
+
+    Attributes:
+        entry_id: `use_…`; a second entry of the same id is not written.
+        at: When it was settled, Unix seconds.
+        key_id: Of the key that asked.
+        request_id: Of the answer's `X-Request-ID`.
+        route: Template of the path, `/v1/generate`.
+        model: Name of the model that answered.
+        outcome: `cancelled` when the caller left, `failed` when it ended by an error after tokens were made.
+        cached: Whether the answer came from the cache.
+        prompt_tokens: As the answer said.
+        cached_tokens: Those of the prompt that were not computed again.
+        completion_tokens: As the answer said.
+        charged_tokens: What counts against quotas: 0 for a cached answer, prompt + completion otherwise.
+        cost_micros: Millionths of the currency, by the model's prices.
+        seconds: From the request's arrival to its last token.
+    """
+
+    entry_id: str
+    at: float
+    tenant: str
+    user: str
+    key_id: str
+    request_id: str
+    route: str
+    model: str
+    outcome: Outcome
+    cached: bool
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    charged_tokens: int
+    cost_micros: int
+    seconds: float

@@ -1,0 +1,1 @@
+"""Rate limits and quotas: reserve before the work, settle or refund after it."""

@@ -1,0 +1,53 @@
+"""What metering needs to know of one piece of work."""
+
+from dataclasses import dataclass
+
+from trainyard.core.ledger.types import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a model costs, in millionths of the currency per million tokens."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def cost_micros(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """Charge whole micros, rounded up, so that many small requests are not free."""
+        return -(-(prompt_tokens * self.prompt + completion_tokens * self.completion) // 1_000_000)
+
+
+FREE = Prices()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is about to be done, before it is let in.
+
+    Attributes:
+        route: Template of the path.
+        model: Canonical name of the model.
+        request_id: Of the request.
+        prompt_tokens: Counted, or an upper bound where the model's tokenizer is not here.
+        max_completion_tokens: Most that may be generated, over all answers.
+        prices: Of the model.
+        cached: The answer is there already: a request is taken, but no tokens.
+    """
+
+    route: str
+    model: str
+    request_id: str
+    prompt_tokens: int
+    max_completion_tokens: int
+    prices: Prices = FREE
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What was done in the end, as the answer says it."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    outcome: Outcome = "done"
