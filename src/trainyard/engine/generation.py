@@ -33,6 +33,12 @@ class TextRequest:
         adapter_dir: A saved adapter in PEFT's format instead of a live run.
         continues_prompt: The text goes on where the prompt ends, so a leading space counts; false for the answer of a
             chat, which begins a text of its own.
+        min_p: Drop tokens below this share of the likeliest one's probability; 0 = none.
+        presence_penalty: Off the logit of every token that the answer holds.
+        frequency_penalty: The same times the number of its occurrences.
+        grammar: What the text has to be; None = anything.
+        prefix_scope: Requests of the same scope share computed beginnings of prompts; None shares nothing.
+        timeout_s: Seconds after which the engine ends the stream; None = no end.
     """
 
     prompt_ids: Sequence[int]
@@ -46,6 +52,12 @@ class TextRequest:
     run_id: str | None = None
     adapter_dir: str | None = None
     continues_prompt: bool = True
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    grammar: types.Grammar | None = None
+    prefix_scope: str | None = None
+    timeout_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,7 @@ class TextPiece:
         finish_reason: `stop` (end of turn or stop string) or `length`, on the last piece only.
         completion_tokens: Tokens drawn so far, all of them.
         weights_version: `<run_id>@<step>` or `base`.
+        cached_tokens: Tokens of the prompt that were found computed; the same on every piece.
     """
 
     text: str
@@ -80,6 +93,7 @@ class TextPiece:
     finish_reason: TextFinish | None
     completion_tokens: int
     weights_version: str
+    cached_tokens: int = 0
 
     @property
     def token_ids(self) -> list[int]:
@@ -130,6 +144,7 @@ def join_pieces(pieces: Sequence[TextPiece]) -> TextPiece:
         finish_reason=last.finish_reason,
         completion_tokens=last.completion_tokens,
         weights_version=last.weights_version,
+        cached_tokens=last.cached_tokens,
     )
 
 
@@ -146,9 +161,15 @@ def _events(engine: Engine, tokenizer: Tokenizer, request: TextRequest) -> Async
                 seed=request.seed,
                 stop_token_ids=tokenizer.eos_ids,
                 logprobs=request.logprobs,
+                min_p=request.min_p,
+                presence_penalty=request.presence_penalty,
+                frequency_penalty=request.frequency_penalty,
+                grammar=request.grammar,
             ),
             run_id=request.run_id,
             adapter_dir=request.adapter_dir,
+            prefix_scope=request.prefix_scope,
+            timeout_s=request.timeout_s,
         )
     )
     return cast("AsyncGenerator[types.TokenEvent, None]", events)  # closing it is part of the Protocol's words
@@ -165,6 +186,7 @@ class _Assembly:
         self._read = 0  # characters decoded
         self._out = 0  # characters given
         self._drawn = 0
+        self._cached = 0
 
     def push(self, event: types.TokenEvent) -> TextPiece:
         """Take one event of the engine.
@@ -175,6 +197,7 @@ class _Assembly:
         if event.finish == "cancelled":
             raise _ended_early()
         self._drawn += event.token >= 0
+        self._cached = self._cached or event.cached_tokens
         raw = self._take(event) if event.token >= 0 and event.finish != "stop" else ""
         text, finish = self._advance(raw, event.finish)
         self._out += len(text)
@@ -184,6 +207,7 @@ class _Assembly:
             finish_reason=finish,
             completion_tokens=self._drawn,
             weights_version=event.weights_version,
+            cached_tokens=self._cached,
         )
 
     def _take(self, event: types.TokenEvent) -> str:

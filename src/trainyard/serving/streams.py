@@ -5,14 +5,14 @@ from collections.abc import AsyncGenerator, Sequence
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.engine.generation import TextPiece
+from trainyard.serving.types import Piece
 
-Event = tuple[int, TextPiece]
+Event = tuple[int, Piece]
 """Index of the answer, and what is new of it."""
 
 
 async def merge(
-    streams: Sequence[AsyncGenerator[TextPiece, None]], *, clock: Clock, ends_at_s: float, heartbeat_s: float
+    streams: Sequence[AsyncGenerator[Piece, None]], *, clock: Clock, ends_at_s: float, heartbeat_s: float
 ) -> AsyncGenerator[Event | None, None]:
     """Read all streams side by side; None stands for a heartbeat. Closing it closes all of them.
 

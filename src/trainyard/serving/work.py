@@ -9,12 +9,10 @@ import structlog
 
 from trainyard.core.clock import Clock
 from trainyard.core.telemetry import Metrics
-from trainyard.engine import generation
-from trainyard.engine.generation import TextPiece
 from trainyard.serving import streams
 from trainyard.serving.backends.base import Prepared
 from trainyard.serving.streams import Event
-from trainyard.serving.types import Ask, Choice, Target
+from trainyard.serving.types import Ask, Choice, Piece, Target, pieces
 
 _log = structlog.get_logger("serving")
 
@@ -62,10 +60,6 @@ class Work:
         """Tokens drawn so far, over all choices."""
         return sum(self._drawn.values())
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Tell which bytes of text a token stands for."""
-        return self.prepared[0].token_bytes(token_id)
-
     async def events(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncGenerator[Event | None, None]:
         """Generate; gives (index, piece) as text becomes certain, None after a silence. Closing it stops the work.
 
@@ -73,7 +67,8 @@ class Work:
             errors.Unavailable: What does the work is away.
             errors.DeadlineExceeded: The time is over.
         """
-        running = [one.stream(choice) for one in self.prepared for choice in range(self.ask.n)]
+        left_s = self.ends_at_s - self.clock.monotonic()
+        running = [one.stream(choice, left_s) for one in self.prepared for choice in range(self.ask.n)]
         merged = streams.merge(running, clock=self.clock, ends_at_s=self.ends_at_s, heartbeat_s=heartbeat_s)
         outcome = "failed"
         try:
@@ -96,14 +91,14 @@ class Work:
             errors.Unavailable: As `events`.
             errors.DeadlineExceeded: As `events`.
         """
-        pieces: Mapping[int, list[TextPiece]] = {index: [] for index in range(len(self.prepared) * self.ask.n)}
+        parts: Mapping[int, list[Piece]] = {index: [] for index in range(len(self.prepared) * self.ask.n)}
         async with aclosing(self.events()) as events:
             async for event in events:
                 if event is not None:
-                    pieces[event[0]].append(event[1])
-        return [_choice(index, generation.join_pieces(parts)) for index, parts in pieces.items()]
+                    parts[event[0]].append(event[1])
+        return [_choice(index, pieces.join(mine)) for index, mine in parts.items()]
 
-    def _count(self, index: int, piece: TextPiece) -> None:
+    def _count(self, index: int, piece: Piece) -> None:
         if not self._drawn:
             waited_s = self.clock.monotonic() - self.began_s
             self.metrics.first_token_s.of(self.target.base_model).observe(waited_s)
@@ -126,6 +121,6 @@ class Work:
         )
 
 
-def _choice(index: int, piece: TextPiece) -> Choice:
+def _choice(index: int, piece: Piece) -> Choice:
     assert piece.finish_reason is not None, "a finished stream says why"
     return Choice(index, piece, piece.finish_reason)

@@ -1,22 +1,24 @@
 """The backend that says words back: how it counts, stops and refuses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from trainyard.core import errors
-from trainyard.engine import generation
-from trainyard.engine.generation import TextPiece
+from trainyard.engine.types import Grammar
 from trainyard.serving.backends.fake import CONTEXT_TOKENS, FakeBackend
-from trainyard.serving.types import Ask, Chat, Prompt, Target
+from trainyard.serving.types import Ask, Chat, EmbedAsk, Piece, Prompt, Target, TokenInfo, Tool, pieces
 
 TARGET = Target("yard/parrot", "yard/parrot")
 
 
-async def say(prompt: Prompt, **more: Any) -> TextPiece:
+async def say(prompt: Prompt, **more: Any) -> Piece:
     ask = Ask(model=None, prompts=[prompt], param="prompt", **{"default_max_tokens": 100, **more})
     (prepared,) = await FakeBackend().prepare(TARGET, ask)
-    return generation.join_pieces([piece async for piece in prepared.stream(0)])
+    whole = pieces.join([piece async for piece in prepared.stream(0, 60.0)])
+    assert await prepared.collect(0, 60.0) == whole
+    return whole
 
 
 @pytest.mark.parametrize(
@@ -37,8 +39,7 @@ async def test_words_come_back(prompt: Prompt, more: dict[str, Any], text: str, 
 
 async def test_every_word_is_certain() -> None:
     piece = await say("one two", logprobs=3)
-    assert piece.logprobs == [0.0, 0.0]
-    assert [token.top for token in piece.tokens] == [((0, 0.0),), ((1, 0.0),)]
+    assert piece.tokens == (TokenInfo(b"one", 0.0, ((b"one", 0.0),)), TokenInfo(b" two", 0.0, ((b" two", 0.0),)))
 
 
 async def test_token_ids_are_refused_for_want_of_a_vocabulary() -> None:
@@ -51,3 +52,30 @@ async def test_a_prompt_of_as_many_words_as_the_context_leaves_no_room() -> None
         await say("word " * CONTEXT_TOKENS)
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.data == {"context_tokens": 4096, "prompt_tokens": 4096, "max_tokens": 1}
+
+
+async def test_texts_of_the_same_words_are_the_same_vector() -> None:
+    ask = EmbedAsk(model=None, inputs=["a b", "B  A", "c", ""], param="input")
+    made = await FakeBackend().embed(TARGET, ask, 60.0)
+    first, same, other, silent = made.vectors
+    assert first == same
+    assert first != other != silent
+    assert [round(sum(x * x for x in one), 9) for one in made.vectors] == [1.0] * 4
+    assert made.prompt_tokens == await FakeBackend().count(TARGET, ask) == 5
+
+
+async def test_vectors_are_cut_to_what_was_asked_and_not_made_longer() -> None:
+    ask = EmbedAsk(model=None, inputs=["a b"], param="input", dimensions=4)
+    (vector,) = (await FakeBackend().embed(TARGET, ask, 60.0)).vectors
+    assert len(vector) == 4
+    with pytest.raises(errors.InvalidRequest, match="64"):
+        await FakeBackend().embed(TARGET, replace(ask, dimensions=65), 60.0)
+
+
+async def test_what_it_cannot_do_is_refused() -> None:
+    chat = Chat([{"role": "user", "content": "a"}], tools=[Tool("f", "", {})])
+    assert (await say(chat, tool_choice="none")).text == "a"
+    for prompt, more in ((chat, {}), ("a", {"form": Grammar(kind="regex", text="a")})):
+        with pytest.raises(errors.InvalidRequest) as caught:
+            await say(prompt, **more)
+        assert caught.value.code == "unsupported_parameter"

@@ -7,12 +7,12 @@ import pytest
 
 from trainyard.core import errors
 from trainyard.core.clock import SystemClock
-from trainyard.engine.generation import TextPiece
 from trainyard.serving import streams
+from trainyard.serving.types import Piece
 
 
-def piece(text: str) -> TextPiece:
-    return TextPiece(text=text, tokens=(), finish_reason=None, completion_tokens=1, weights_version="base")
+def piece(text: str) -> Piece:
+    return Piece(text=text, completion_tokens=1)
 
 
 class Source:
@@ -23,7 +23,7 @@ class Source:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def stream(self) -> AsyncGenerator[TextPiece, None]:
+    async def stream(self) -> AsyncGenerator[Piece, None]:
         try:
             for text in self.texts:
                 await self.gate.wait()

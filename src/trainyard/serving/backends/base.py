@@ -3,8 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from trainyard.engine.generation import TextPiece
-from trainyard.serving.types import Ask, Target
+from trainyard.serving.types import Ask, EmbedAsk, Piece, Target, Vectors
 
 
 class Prepared(Protocol):
@@ -12,19 +11,30 @@ class Prepared(Protocol):
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt in the model's tokens."""
+        """Length of the prompt in the model's tokens; an upper bound where its tokenizer is not here."""
         ...
 
-    def stream(self, choice: int) -> AsyncGenerator[TextPiece, None]:
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of one answer."""
+        ...
+
+    def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
         """Generate one answer; closing the generator stops the work. Choice i uses seed + i.
 
+        Args:
+            choice: Its number among the answers to this prompt.
+            timeout_s: What is left of the request's time.
+
         Raises:
-            errors.Unavailable: What does the work is away.
+            errors.Unavailable: What does the work is away or overloaded.
+            errors.UpstreamFailed: A server elsewhere failed; the message names the model and what it said.
+            errors.DeadlineExceeded: The time is over.
         """
         ...
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Tell which bytes of text a token stands for."""
+    async def collect(self, choice: int, timeout_s: float) -> Piece:
+        """Generate one answer to its end, without the pieces between; raises as `stream`."""
         ...
 
 
@@ -36,7 +46,20 @@ class TextBackend(Protocol):
 
         Raises:
             errors.InvalidRequest: A prompt does not fit (`context_length_exceeded`, with the counts), is of a kind that
-                the model cannot read, or its chat template refuses it.
+                the model cannot read, its chat template refuses it, or it cannot do what the request asks for
+                (`unsupported_parameter`, with what it can).
             errors.Unavailable: The model is not up.
         """
+        ...
+
+    async def count(self, target: Target, ask: EmbedAsk) -> int:
+        """Count the tokens of texts before they are embedded; an upper bound where the tokenizer is not here.
+
+        Raises:
+            errors.InvalidRequest: A text is empty or too long.
+        """
+        ...
+
+    async def embed(self, target: Target, ask: EmbedAsk, timeout_s: float) -> Vectors:
+        """Turn texts into vectors; raises as `prepare` and `Prepared.stream`."""
         ...

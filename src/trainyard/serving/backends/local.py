@@ -1,15 +1,16 @@
 """Models of our own engines: counts prompts here, draws tokens there."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from trainyard.core import errors
 from trainyard.engine import generation, types
 from trainyard.engine.base import Engine, Engines
-from trainyard.engine.generation import TextPiece, TextRequest
+from trainyard.engine.generation import DrawnToken, TextPiece, TextRequest
 from trainyard.engine.tokenizer import Tokenizer, Tokenizers
 from trainyard.serving.backends import budget
-from trainyard.serving.types import Ask, Chat, Prompt, Target
+from trainyard.serving.types import Ask, Chat, EmbedAsk, Piece, Prompt, Target, TokenInfo, Vectors, pieces
 
 _SEEDS = 2**63
 
@@ -27,15 +28,41 @@ class LocalPrompt:
         """Length of the prompt in the model's tokens."""
         return len(self.request.prompt_ids)
 
-    def stream(self, choice: int) -> AsyncGenerator[TextPiece, None]:
-        """Generate one answer."""
-        seed = self.request.seed
-        request = replace(self.request, seed=None if seed is None else (seed + choice) % _SEEDS)
-        return generation.stream_text(self.engine, self.tokenizer, request)
+    @property
+    def max_tokens(self) -> int:
+        """Most tokens of one answer."""
+        return self.request.max_tokens
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Tell which bytes of text a token stands for."""
-        return self.tokenizer.token_bytes(token_id)
+    async def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
+        """Generate one answer; the engine ends it after `timeout_s`."""
+        seed = self.request.seed
+        request = replace(
+            self.request, seed=None if seed is None else (seed + choice) % _SEEDS, timeout_s=max(timeout_s, 0.001)
+        )
+        async with aclosing(generation.stream_text(self.engine, self.tokenizer, request)) as texts:
+            async for text in texts:
+                yield self._piece(text)
+
+    async def collect(self, choice: int, timeout_s: float) -> Piece:
+        """Generate one answer to its end."""
+        async with aclosing(self.stream(choice, timeout_s)) as made:
+            return pieces.join([piece async for piece in made])
+
+    def _piece(self, text: TextPiece) -> Piece:
+        asked = self.request.logprobs >= 0
+        return Piece(
+            text=text.text,
+            tokens=tuple([self._token(token) for token in text.tokens]) if asked else (),
+            finish_reason=text.finish_reason,
+            completion_tokens=text.completion_tokens,
+            cached_tokens=text.cached_tokens,
+            version=text.weights_version,
+        )
+
+    def _token(self, token: DrawnToken) -> TokenInfo:
+        spell = self.tokenizer.token_bytes
+        rivals = tuple([(spell(one), logprob) for one, logprob in token.top])
+        return TokenInfo(spell(token.token_id), token.logprob, rivals)
 
 
 class LocalBackend:
@@ -48,45 +75,104 @@ class LocalBackend:
 
     async def prepare(self, target: Target, ask: Ask) -> Sequence[LocalPrompt]:
         """Encode every prompt and see that it fits the model's context."""
-        engine = await self._engines.get(target.base_model)
-        tokenizer = await self._tokenizers.load(target.base_model)
-        info = await self._info(target.base_model, engine)
+        engine, tokenizer, info = await self._parts(target.base_model)
         prepared = []
         for prompt in ask.prompts:
-            ids = await _encode(tokenizer, prompt, ask.param, info.vocab_size)
+            ids = await _encode(tokenizer, prompt, ask, info.vocab_size)
             limit = budget.answer_tokens(ask, len(ids), info.max_positions)
             prepared.append(LocalPrompt(engine, tokenizer, _request(target, ask, prompt, ids, limit)))
         return prepared
 
-    async def _info(self, model: str, engine: Engine) -> types.ModelInfo:
+    async def count(self, target: Target, ask: EmbedAsk) -> int:
+        """Encode every text and see that it fits the model's context."""
+        _, tokenizer, info = await self._parts(target.base_model)
+        return sum(map(len, await _encode_texts(tokenizer, ask, info)))
+
+    async def embed(self, target: Target, ask: EmbedAsk, timeout_s: float) -> Vectors:
+        """Average the last layer over all tokens of a text, to length 1; the engine ends what runs too long."""
+        engine, tokenizer, info = await self._parts(target.base_model)
+        if ask.dimensions is not None and ask.dimensions > info.hidden_size:
+            raise errors.InvalidRequest(f"This model's vectors have {info.hidden_size} numbers", param="dimensions")
+        texts = await _encode_texts(tokenizer, ask, info)
+        run_id, saved = _weights(target)
+        request = types.EmbedRequest(
+            inputs=tuple(types.int32(ids) for ids in texts), normalize=True, run_id=run_id, adapter_dir=saved
+        )
+        made = await engine.embed(request)
+        vectors = [_cut(types.read_float32(raw), ask.dimensions) for raw in made.vectors]
+        return Vectors(vectors=vectors, prompt_tokens=made.tokens, version=made.weights_version)
+
+    async def _parts(self, model: str) -> tuple[Engine, Tokenizer, types.ModelInfo]:
+        engine = await self._engines.get(model)
+        tokenizer = await self._tokenizers.load(model)
         if model not in self._infos:
             self._infos[model] = await engine.info()
-        return self._infos[model]
+        return engine, tokenizer, self._infos[model]
 
 
-async def _encode(tokenizer: Tokenizer, prompt: Prompt, param: str, vocab_size: int) -> Sequence[int]:
+async def _encode(tokenizer: Tokenizer, prompt: Prompt, ask: Ask, vocab_size: int) -> Sequence[int]:
     if isinstance(prompt, Chat):
-        return await tokenizer.encode_chat_async(prompt.messages, add_generation_prompt=True)
+        if prompt.tools and ask.tool_choice != "none":
+            raise errors.InvalidRequest("This model calls no tools", code="unsupported_parameter", param="tools")
+        turns = [{name: str(value) for name, value in turn.items()} for turn in prompt.messages]
+        return await tokenizer.encode_chat_async(turns, add_generation_prompt=True)
     if isinstance(prompt, str):
         return await tokenizer.encode_async(prompt)
-    if any(not 0 <= token < vocab_size for token in prompt):
+    return _checked(prompt, vocab_size, ask.param)
+
+
+async def _encode_texts(tokenizer: Tokenizer, ask: EmbedAsk, info: types.ModelInfo) -> list[Sequence[int]]:
+    texts: list[Sequence[int]] = []
+    for at, text in enumerate(ask.inputs):
+        ids = await tokenizer.encode_async(text) if isinstance(text, str) else text
+        if not 0 < len(ids) <= info.max_positions:
+            raise errors.InvalidRequest(
+                f"Text {at} has {len(ids)} tokens; this model reads 1 to {info.max_positions}",
+                code="context_length_exceeded",
+                param=ask.param,
+            )
+        texts.append(_checked(ids, info.vocab_size, ask.param))
+    return texts
+
+
+def _checked(ids: Sequence[int], vocab_size: int, param: str) -> Sequence[int]:
+    if any(not 0 <= token < vocab_size for token in ids):
         raise errors.InvalidRequest(f"Token ids of this model lie between 0 and {vocab_size - 1}", param=param)
-    return prompt
+    return ids
+
+
+def _cut(vector: Sequence[float], dimensions: int | None) -> Sequence[float]:
+    if dimensions is None or dimensions >= len(vector):
+        return vector
+    length = sum(number * number for number in vector[:dimensions]) ** 0.5 or 1.0
+    return [number / length for number in vector[:dimensions]]
+
+
+def _weights(target: Target) -> tuple[str | None, str | None]:
+    """Name the weights on top of the base model: a live run, or the directory of a saved adapter."""
+    if target.adapter is None:
+        return None, None
+    saved = target.adapter.checkpoint_dir
+    return (target.adapter.run_id if saved is None else None), saved
 
 
 def _request(target: Target, ask: Ask, prompt: Prompt, ids: Sequence[int], max_tokens: int) -> TextRequest:
-    adapter = target.adapter
-    saved = adapter.checkpoint_dir if adapter else None
+    run_id, saved = _weights(target)
     return TextRequest(
         prompt_ids=ids,
         max_tokens=max_tokens,
         temperature=ask.temperature,
         top_p=ask.top_p,
         top_k=ask.top_k,
+        min_p=ask.min_p,
+        presence_penalty=ask.presence_penalty,
+        frequency_penalty=ask.frequency_penalty,
         stop=ask.stop,
         seed=ask.seed,
         logprobs=ask.logprobs,
-        run_id=adapter.run_id if adapter and saved is None else None,
+        grammar=ask.form,
+        run_id=run_id,
         adapter_dir=saved,
+        prefix_scope=target.prefix_scope,
         continues_prompt=not isinstance(prompt, Chat),
     )

@@ -36,7 +36,7 @@ def _card(view: ModelView) -> ModelCard:
         id=view.name,
         created=int(view.created_at),
         owned_by=view.owner,
-        status="off" if view.is_off else "available",
+        status=view.status,
         backend=view.backend,
         capabilities=list(view.capabilities),
         aliases=list(view.aliases),

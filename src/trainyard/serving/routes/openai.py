@@ -9,7 +9,6 @@ from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, hot_route
 from trainyard.core.http.leaving import while_connected
 from trainyard.core.principal import Principal
-from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import openai_chat, openai_text, sse
 from trainyard.serving.routes.models import router
 from trainyard.serving.routes.native import RAISED
@@ -17,7 +16,7 @@ from trainyard.serving.routes.openai_head import Head
 from trainyard.serving.routes.sse import EventStream
 from trainyard.serving.service import ServingService
 from trainyard.serving.streams import Event
-from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Prompt, fields
+from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Piece, Prompt, fields
 from trainyard.serving.types.openai import StreamOptions
 from trainyard.serving.types.openai_answers import ChatChunk, ChatResponse, CompletionResponse
 from trainyard.serving.work import Work
@@ -96,7 +95,7 @@ async def _frames(
     yield writer.end() + sse.DONE
 
 
-def _frame(event: Event | None, write: Callable[[int, TextPiece], bytes]) -> bytes:
+def _frame(event: Event | None, write: Callable[[int, Piece], bytes]) -> bytes:
     return sse.HEARTBEAT if event is None else write(*event)
 
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from trainyard.engine.generation import DrawnToken, TextPiece
 from trainyard.serving.routes import sse
 from trainyard.serving.routes.openai_head import Head, bounded, shown, usage
-from trainyard.serving.types import Choice
+from trainyard.serving.types import Choice, Piece, TokenInfo
 from trainyard.serving.types import openai_answers as answers
 from trainyard.serving.work import Work
 
@@ -19,7 +18,7 @@ def response(head: Head, work: Work, choices: Sequence[Choice]) -> answers.ChatR
         object="chat.completion",
         created=head.created,
         model=head.model,
-        system_fingerprint=choices[0].piece.weights_version,
+        system_fingerprint=choices[0].piece.version,
         choices=[
             answers.ChatChoice(
                 index=choice.index,
@@ -41,9 +40,9 @@ class ChunkWriter:
         self._work = work
         self._begun: set[int] = set()
 
-    def write(self, index: int, piece: TextPiece) -> bytes:
+    def write(self, index: int, piece: Piece) -> bytes:
         """Write what is new of one answer: first the role, then text, at the end the reason."""
-        version, chunks = piece.weights_version, b""
+        version, chunks = piece.version, b""
         if index not in self._begun:
             self._begun.add(index)
             chunks += self._choice(index, answers.Delta(role="assistant", content=""), None, None, version)
@@ -85,22 +84,20 @@ class ChunkWriter:
         )
 
 
-def _logprobs(work: Work, piece: TextPiece) -> answers.ChatLogprobs | None:
+def _logprobs(work: Work, piece: Piece) -> answers.ChatLogprobs | None:
     if work.ask.logprobs < 0:
         return None
-    return answers.ChatLogprobs(content=[_token(work, token) for token in piece.tokens])
+    return answers.ChatLogprobs(content=[_token(token) for token in piece.tokens])
 
 
-def _token(work: Work, token: DrawnToken) -> answers.TokenLogprob:
-    raw = work.token_bytes(token.token_id)
+def _token(token: TokenInfo) -> answers.TokenLogprob:
     return answers.TokenLogprob(
-        token=shown(raw),
+        token=shown(token.raw),
         logprob=bounded(token.logprob),
-        bytes=list(raw),
-        top_logprobs=[_rival(work, one, logprob) for one, logprob in token.top],
+        bytes=list(token.raw),
+        top_logprobs=[_rival(raw, logprob) for raw, logprob in token.top],
     )
 
 
-def _rival(work: Work, token_id: int, logprob: float) -> answers.TopLogprob:
-    raw = work.token_bytes(token_id)
+def _rival(raw: bytes, logprob: float) -> answers.TopLogprob:
     return answers.TopLogprob(token=shown(raw), logprob=bounded(logprob), bytes=list(raw))

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from msgspec import UNSET, UnsetType
 
-from trainyard.engine.generation import TextPiece
 from trainyard.serving.routes import sse
 from trainyard.serving.routes.openai_head import Head, bounded, shown, usage
-from trainyard.serving.types import Choice
+from trainyard.serving.types import Choice, Piece
 from trainyard.serving.types import openai_answers as answers
 from trainyard.serving.work import Work
 
@@ -24,7 +23,7 @@ def response(head: Head, work: Work, choices: Sequence[Choice]) -> answers.Compl
         )
         for choice in choices
     ]
-    return _body(head, written, choices[0].piece.weights_version, usage(work))
+    return _body(head, written, choices[0].piece.version, usage(work))
 
 
 class ChunkWriter:
@@ -35,7 +34,7 @@ class ChunkWriter:
         self._work = work
         self._offsets: dict[int, int] = {}
 
-    def write(self, index: int, piece: TextPiece) -> bytes:
+    def write(self, index: int, piece: Piece) -> bytes:
         """Write what is new of one answer; the last chunk has the reason."""
         offset = self._offsets.get(index, 0)
         self._offsets[index] = offset + len(piece.text)
@@ -46,7 +45,7 @@ class ChunkWriter:
             finish_reason=piece.finish_reason,
         )
         counts = None if self._head.has_usage else UNSET
-        return sse.data(_body(self._head, [choice], piece.weights_version, counts))
+        return sse.data(_body(self._head, [choice], piece.version, counts))
 
     def end(self) -> bytes:
         """Write the chunk with the token counts when it was asked for."""
@@ -70,15 +69,13 @@ def _body(
     )
 
 
-def _logprobs(work: Work, piece: TextPiece, offset: int) -> answers.CompletionLogprobs | None:
+def _logprobs(work: Work, piece: Piece, offset: int) -> answers.CompletionLogprobs | None:
     if work.ask.logprobs < 0:
         return None
-    texts = [shown(work.token_bytes(token.token_id)) for token in piece.tokens]
+    texts = [shown(token.raw) for token in piece.tokens]
     return answers.CompletionLogprobs(
         tokens=texts,
         token_logprobs=[bounded(token.logprob) for token in piece.tokens],
-        top_logprobs=[
-            {shown(work.token_bytes(one)): bounded(logprob) for one, logprob in token.top} for token in piece.tokens
-        ],
+        top_logprobs=[{shown(raw): bounded(logprob) for raw, logprob in token.top} for token in piece.tokens],
         text_offset=list(itertools.accumulate(map(len, texts), initial=offset))[:-1],
     )

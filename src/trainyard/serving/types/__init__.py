@@ -1,6 +1,20 @@
 """Types of serving: fields with their bounds, the wire of both dialects, and what the service works on."""
 
-from trainyard.serving.types.domain import Ask, Chat, Choice, ModelView, Prompt, Target
+from trainyard.serving.types.domain import (
+    Ask,
+    Chat,
+    Choice,
+    EmbedAsk,
+    Finish,
+    ModelView,
+    Piece,
+    Prompt,
+    Target,
+    TokenInfo,
+    Tool,
+    ToolDelta,
+    Vectors,
+)
 from trainyard.serving.types.generate import GenerateRequest, GenerateResponse
 from trainyard.serving.types.openai import ChatRequest, CompletionRequest
 
@@ -10,9 +24,16 @@ __all__ = [
     "ChatRequest",
     "Choice",
     "CompletionRequest",
+    "EmbedAsk",
+    "Finish",
     "GenerateRequest",
     "GenerateResponse",
     "ModelView",
+    "Piece",
     "Prompt",
     "Target",
+    "TokenInfo",
+    "Tool",
+    "ToolDelta",
+    "Vectors",
 ]

@@ -12,7 +12,9 @@ class ModelCard(BaseModel):
     object: Literal["model"] = Field(default="model", description="Always `model`.")
     created: int = Field(description="Unix seconds: of the run, or of this server's start for the catalog's models.")
     owned_by: str = Field(description="User who trained the run; `trainyard` for the catalog's models.")
-    status: Literal["available", "off"] = Field(description="`off`: listed, but its entry says `load: off`.")
+    status: Literal["available", "off", "unavailable"] = Field(
+        description="`off`: listed, but its entry says `load: off`; `unavailable`: what does the work does not answer."
+    )
     backend: str = Field(description="What does the work: `local` or `fake`.")
     capabilities: list[str] = Field(description="What it can do: `generate`, `chat`, `embed`.")
     aliases: list[str] = Field(description="Further names for it.")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-Finish = Literal["stop", "length"]
+Finish = Literal["stop", "length", "tool_calls"]
 
 _FINISH = "`stop`: the model ended, or a stop string came; `length`: `max_tokens` or the context is used up."
 EndOfPart = Annotated[Finish | None, Meta(description=_FINISH + " Null before the end of a stream.")]
