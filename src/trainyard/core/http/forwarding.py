@@ -1,0 +1,112 @@
+"""Routes that only one of several HTTP processes can serve: the others hand the request on, both ways as a stream."""
+
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+
+import aiohttp
+from multidict import CIMultiDict
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from trainyard.core import errors
+
+_HOP_BY_HOP = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "host"),
+    }
+)
+"""Headers that belong to one connection (RFC 9110, 7.6.1), and the host, which is a socket here."""
+_MADE_HERE = frozenset({"date", "server", "x-request-id"})
+
+
+class Forwarder:
+    """Hands requests to the HTTP process that listens on a unix socket.
+
+    Args:
+        socket: Where that process listens.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._session: aiohttp.ClientSession | None = None
+
+    def routes(self, templates: Iterable[BaseRoute]) -> list[BaseRoute]:
+        """Make routes of the same paths and methods that hand on what they get."""
+        found = [one for one in templates if isinstance(one, Route)]
+        return [Route(one.path, self._forward, methods=sorted(one.methods or {"GET"}), name=one.name) for one in found]
+
+    async def ping(self) -> None:
+        """Return when the other process answers.
+
+        Raises:
+            errors.Unavailable: It does not.
+        """
+        try:
+            async with self._opened().get("http://worker/healthz") as answer:
+                answer.raise_for_status()
+        except aiohttp.ClientError as error:
+            raise _away() from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _forward(self, request: Request) -> Response:
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        try:
+            answer = await self._opened().request(
+                request.method,
+                f"http://worker{target}",
+                headers=_headers(request),
+                data=await request.body() or None,
+                allow_redirects=False,
+            )
+        except aiohttp.ClientError as error:
+            raise _away() from error
+        headers = {
+            name: value
+            for name, value in answer.headers.items()
+            if name.lower() not in _HOP_BY_HOP and name.lower() not in _MADE_HERE
+        }
+        return StreamingResponse(_body(answer), status_code=answer.status, headers=headers)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+def _headers(request: Request) -> CIMultiDict[str]:
+    """Keep what the client sent, under the id that this process gave the request."""
+    kept = CIMultiDict(
+        (name, value)
+        for name, value in request.headers.items()
+        if name not in _HOP_BY_HOP and name not in ("content-length", "x-request-id")
+    )
+    kept["X-Request-ID"] = request.scope.get("state", {}).get("request_id", "")
+    return kept
+
+
+async def _body(answer: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
+    """Pass on what comes; a client that leaves closes this, and with it the connection to the other process."""
+    try:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+    finally:
+        answer.close()
+
+
+def _away() -> errors.Unavailable:
+    return errors.Unavailable(
+        "The process that serves this path is being started again; send the request again",
+        code="worker_restarting",
+        retry_after_s=1,
+    )
