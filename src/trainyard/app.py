@@ -174,7 +174,11 @@ async def _serve(given: handover.Handover, effective: settings.Settings) -> None
     server = build_server(effective, engines)
     try:
         await process.run(
-            server.app, socket.socket(fileno=given.listen_fd), server.parts.drain, effective.server.drain_s
+            server.app,
+            socket.socket(fileno=given.listen_fd),
+            server.parts.drain,
+            effective.server.drain_s,
+            local=given.socket_of(given.worker),
         )
     finally:
         await engines.aclose()

@@ -22,6 +22,10 @@ def up(
     port: Annotated[
         int | None, typer.Option("--port", help="Port, 0 = a free one; 8000 when left out.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="HTTP processes; more than one needs redis.url.", show_default=False),
+    ] = None,
     data_dir: DataDir = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON value per line instead of text.")] = False,
@@ -30,6 +34,7 @@ def up(
     flags: dict[str, str | int | None] = {
         "server.host": host,
         "server.port": port,
+        "server.workers": workers,
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
     }
     code = serve(flags, config, Report(as_json=as_json))

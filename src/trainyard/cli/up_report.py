@@ -56,6 +56,22 @@ class Report:
         else:
             self._print(f"run.json cannot be written ({error}); what it says is out of date")
 
+    def reloaded(self, models: Sequence[str], needs_restart: Sequence[str]) -> None:
+        """Print that the configuration was read again, and what of it waits for a restart."""
+        if self._as_json:
+            self._json(event="reloaded", models=list(models), needs_restart=list(needs_restart))
+            return
+        self._print(f"configuration read again; models: {', '.join(models) or 'none'}")
+        if needs_restart:
+            self._print(f"these settings take effect at the next start: {', '.join(needs_restart)}")
+
+    def reload_refused(self, reason: str) -> None:
+        """Print that the configuration is at fault and nothing was changed."""
+        if self._as_json:
+            self._json(event="reload_refused", reason=reason)
+        else:
+            self._print(f"configuration not read again: {reason}; everything goes on as before")
+
     def draining(self) -> None:
         """Print that the server is on its way out."""
         if self._as_json:

@@ -8,16 +8,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from trainyard.cli import reloading
 from trainyard.cli.up_report import Report
 from trainyard.core import errors
-from trainyard.core.catalog import ModelEntry
+from trainyard.core import settings as settings_module
+from trainyard.core.catalog import ModelEntry, ModelRegistry
 from trainyard.core.datadir import DataDirectory, make_socket_directory
 from trainyard.core.processes import (
     ChildSpec,
@@ -36,8 +38,12 @@ from trainyard.engine import addresses
 from trainyard.engine.server_config import EngineServerConfig
 
 HTTP: Final = "http"
+"""Name of the first HTTP process; the others are `http:1`, `http:2`, …"""
 _ENGINE_GRACE_S: Final = 60.0
 """What an engine gets to write the state of its runs to disk."""
+
+_LOOK_S: Final = 1.0
+"""How often the files of the configuration are looked at."""
 
 _HTTP_MARGIN_S: Final = 5.0
 """Added to `server.drain_s`, so that the HTTP process ends by its own deadline and not by SIGKILL."""
@@ -55,6 +61,11 @@ class Surroundings:
     url: str
     models: tuple[ModelEntry, ...]
 
+    @property
+    def workers(self) -> int:
+        """How many HTTP processes there are."""
+        return self.settings.server.workers
+
 
 class Yard:
     """Starts the children, keeps `run.json`, drains; one use."""
@@ -66,7 +77,11 @@ class Yard:
         self._sockets = make_socket_directory()
         self._control = self._sockets / "control.sock"
         self._supervisor = Supervisor(on_change=self._changed)
-        self._engines = {addresses.child_name(entry.name): entry for entry in around.models if _is_served(entry)}
+        self._settings = around.settings
+        self._engines = _served(around.models)
+        self._hangup = asyncio.Event()
+        self._https = [HTTP, *(f"{HTTP}:{worker}" for worker in range(1, around.workers))]
+        self._metrics = self._sockets / "metrics"
         self._stop = asyncio.Event()
         self._is_hurried = False
 
@@ -91,29 +106,38 @@ class Yard:
 
     async def _serve(self) -> None:
         self._start()
+        watching = asyncio.create_task(self._watch_configuration())
         await self._stop.wait()
+        watching.cancel()
         self._report.draining()
-        await self._supervisor.stop_all([HTTP])
+        await self._supervisor.stop_all([self._https])
 
     def _start(self) -> None:
-        self._supervisor.add(self._http())
+        self._metrics.mkdir(mode=0o700)
+        for worker in range(self._around.workers):
+            self._supervisor.add(self._http(worker))
         for name, entry in self._engines.items():
             self._supervisor.add(self._engine(name, entry))
+        self._start_eager()
+        for name in self._https:
+            self._supervisor.start(name)
+
+    def _start_eager(self) -> None:
         for name, entry in self._engines.items():
             if entry.load == "eager":
                 self._supervisor.start(name)
-        self._supervisor.start(HTTP)
 
     def _verdict(self) -> int:
-        http = next(child for child in self._supervisor.status() if child.name == HTTP)
-        if http.state is ChildState.FAILED:
-            raise errors.StartupError(f"the http process has failed: {http.reason}; see {self._log(HTTP)}")
+        for child in self._supervisor.status():
+            if child.essential and child.state is ChildState.FAILED:
+                raise errors.StartupError(f"an http process has failed: {child.reason}; see {self._log(child.name)}")
         return 128 + signal.SIGINT if self._is_hurried else 0
 
     def _on_signals(self) -> None:
         events = asyncio.get_running_loop()
         events.add_signal_handler(signal.SIGTERM, self._stop.set)
         events.add_signal_handler(signal.SIGINT, self._interrupt)
+        events.add_signal_handler(signal.SIGHUP, self._hangup.set)
 
     def _interrupt(self) -> None:
         """Drain at the first Ctrl-C, kill at the second."""
@@ -122,9 +146,52 @@ class Yard:
             self._supervisor.kill_all()
         self._stop.set()
 
+    # -------------------------------------------------------------- reloading
+    async def _watch_configuration(self) -> None:
+        """Read the configuration again at SIGHUP and when its files have changed."""
+        files = reloading.FileWatch(self._files())
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._hangup.wait()
+            if self._hangup.is_set() or files.has_changed():
+                self._hangup.clear()
+                await self._reload()
+                files.follow(self._files())
+
+    def _files(self) -> list[Path]:
+        config = self._around.config_file or Path("trainyard.yaml")
+        return [config, *filter(None, [self._settings.models_file])]
+
+    async def _reload(self) -> None:
+        """Let the new configuration take effect as far as it can; a faulty one changes nothing."""
+        try:
+            settings = settings_module.load(self._around.flags, self._around.config_file)
+            entries = ModelRegistry.from_settings(settings).entries
+        except errors.ConfigError as error:
+            self._report.reload_refused(error.message)
+            return
+        restart = reloading.needs_restart(self._around.settings, settings)
+        self._settings = settings
+        await self._adopt(_served(entries))
+        for name in self._https:
+            self._supervisor.signal(name, signal.SIGHUP)
+        self._report.reloaded([entry.name for entry in entries], restart)
+
+    async def _adopt(self, wanted: dict[str, ModelEntry]) -> None:
+        """Stop the engines of models that left, start those of new ones anew; the others go on untouched."""
+        before, self._engines = self._engines, wanted
+        for name in before.keys() - wanted.keys():
+            await self._supervisor.remove(name)
+        for name, entry in wanted.items():
+            if name not in before or _engine_facts(before[name]) != _engine_facts(entry):
+                await self._supervisor.replace(self._engine(name, entry))
+        self._start_eager()
+
     # --------------------------------------------------------------- children
-    def _http(self) -> ChildSpec:
+    def _http(self, worker: int) -> ChildSpec:
         around = self._around
+        name = self._https[worker]
         document = Handover(
             flags=dict(around.flags),
             config_file=str(around.config_file.absolute()) if around.config_file else None,
@@ -132,15 +199,18 @@ class Yard:
             url=around.url,
             control_socket=str(self._control),
             socket_directory=str(self._sockets),
+            worker=worker,
+            workers=around.workers,
         )
-        host, port = around.listener.getsockname()[:2]
+        shared = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)} if around.workers > 1 else {}
         return ChildSpec(
-            name=HTTP,
+            name=name,
             argv=(sys.executable, "-m", "trainyard.app"),
+            env={**os.environ, **shared},
             stdin=handover.write(document),
-            ready=probes.http(_reachable(host), port, "/healthz"),
+            ready=probes.unix_socket(document.socket_of(worker)),
             essential=True,
-            log=self._log(HTTP),
+            log=self._log(name),
             pass_fds=(around.listener.fileno(),),
             grace_s=around.settings.server.drain_s + _HTTP_MARGIN_S,
         )
@@ -193,9 +263,18 @@ class Yard:
         )
 
 
-def _is_served(entry: ModelEntry) -> bool:
-    """Whether there is something to start: a fake, or a model whose files are on this machine."""
-    return entry.load != "off" and (entry.backend == "fake" or entry.path is not None)
+def _served(entries: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
+    """Find what there is to start, by name of the child: fakes, and models whose files are on this machine."""
+    return {
+        addresses.child_name(entry.name): entry
+        for entry in entries
+        if entry.load != "off" and (entry.backend == "fake" or (entry.backend == "local" and entry.path is not None))
+    }
+
+
+def _engine_facts(entry: ModelEntry) -> tuple[object, ...]:
+    """What an engine is started with; a change of anything else needs no new one."""
+    return entry.backend, entry.path
 
 
 def _reachable(host: str) -> str:

@@ -1,5 +1,6 @@
 """The settings: one frozen object, read once at start and handed to whoever needs a part of it."""
 
+import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -197,9 +198,27 @@ def provenance(
 
 def _validated(values: Mapping[str, object], origins: list[Origin]) -> Settings:
     try:
-        return Settings(**values)  # type: ignore[arg-type]
+        settings = Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         source = next((origin.source for origin in origins if origin.name == name), "the configuration")
         raise errors.ConfigError(f"{name} (from {source}): {first['msg']}", param=name) from error
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """Refuse values that are right alone and wrong beside another."""
+    if settings.redis.url is None:
+        needed_by = {"server.workers": settings.server.workers > 1, "cache.shared": settings.cache.shared == "redis"}
+        for name in (name for name, is_needed in needed_by.items() if is_needed):
+            raise errors.ConfigError(
+                f"{name} needs a Redis that all processes count in; set redis.url, such as redis://127.0.0.1:6379/0",
+                param=name,
+            )
+    if settings.limits.time_zone not in zoneinfo.available_timezones():
+        raise errors.ConfigError(
+            f"limits.time_zone: {settings.limits.time_zone!r} is no zone of the IANA database, such as Europe/Berlin",
+            param="limits.time_zone",
+        )

@@ -199,7 +199,7 @@ async def test_children_are_stopped_in_the_given_order() -> None:
     specs = [ChildSpec(name=name, argv=python(SLEEPS)) for name in ("a", "b", "c")]
     async with supervised(*specs) as (supervisor, changes):
         await asyncio.gather(*(supervisor.ensure(name) for name in "abc"))
-        await supervisor.stop_all(["c", "a"])
+        await supervisor.stop_all([["c"], ["a"]])
     assert [change.name for change in changes if change.state is ChildState.STOPPED] == ["c", "a", "b"]
 
 

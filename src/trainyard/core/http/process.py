@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,14 +18,41 @@ _CLOSE_S = 1
 
 
 class _Server(uvicorn.Server):
-    """Leaves the signals to `run`, which drains before it ends."""
+    """Leaves the signals to `run`, which drains before it ends, and also listens on a unix socket."""
+
+    def __init__(self, config: uvicorn.Config, local: Path | None) -> None:
+        super().__init__(config)
+        self._local = local
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the given sockets, and on the local one once everything is up."""
+        await super().startup(sockets)
+        if self._local is None or not self.started:
+            return
+        self._local.unlink(missing_ok=True)  # of a process that was killed
+        serving = await asyncio.get_running_loop().create_unix_server(self._protocol, str(self._local))
+        self.servers.append(serving)
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
 
-async def run(app: ASGIApp, listener: socket.socket, drain: Drain, drain_s: float) -> None:
+async def run(
+    app: ASGIApp,
+    listener: socket.socket,
+    drain: Drain,
+    drain_s: float,
+    *,
+    local: Path | None = None,
+    on_hangup: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain: readiness flips, running requests end or meet the deadline.
 
     Args:
@@ -32,6 +60,8 @@ async def run(app: ASGIApp, listener: socket.socket, drain: Drain, drain_s: floa
         listener: Bound and listening.
         drain: Begun at the signal.
         drain_s: Seconds that running requests get.
+        local: Path of a unix socket to listen on too.
+        on_hangup: Called at SIGHUP.
     """
     config = uvicorn.Config(
         app,
@@ -42,8 +72,9 @@ async def run(app: ASGIApp, listener: socket.socket, drain: Drain, drain_s: floa
         server_header=False,
         timeout_graceful_shutdown=_CLOSE_S,
     )
-    server = _Server(config)
+    server = _Server(config, local)
     stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
 

@@ -1,7 +1,7 @@
 """The one place that starts, watches, restarts and stops child processes."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from trainyard.core import errors
@@ -98,6 +98,27 @@ class Supervisor:
             await self._changed.wait()
         return child.state
 
+    async def replace(self, spec: ChildSpec) -> None:
+        """Know a child by a new specification; one of that name that runs is stopped, and started again."""
+        old = self._children.get(spec.name)
+        is_kept = old is not None and old.state not in (ChildState.IDLE, ChildState.STOPPED)
+        if old is not None:
+            await self.remove(spec.name)
+        self.add(spec)
+        if is_kept:
+            self.start(spec.name)
+
+    async def remove(self, name: str) -> None:
+        """Stop a child and forget it."""
+        await self.stop(name)
+        del self._children[name]
+
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to a child that is ready; one that is not reads its configuration when it starts."""
+        child = self._find(name)
+        if child.state is ChildState.READY and child.process is not None and child.process.returncode is None:
+            child.process.send_signal(number)
+
     async def stop(self, name: str) -> None:
         """Stop a child: SIGTERM, its grace, SIGKILL; returns when it is gone."""
         child = self._find(name)
@@ -106,10 +127,10 @@ class Supervisor:
         child.stopping.set()
         await asyncio.wait([child.watch])
 
-    async def stop_all(self, order: Collection[str] = ()) -> None:
-        """Stop the named children one after another, then all others at once."""
-        for name in order:
-            await self.stop(name)
+    async def stop_all(self, order: Sequence[Collection[str]] = ()) -> None:
+        """Stop the named groups one after another, the children of a group at once, and then all others at once."""
+        for group in order:
+            await asyncio.gather(*(self.stop(name) for name in group))
         await asyncio.gather(*(self.stop(name) for name in self._children))
 
     def kill_all(self) -> None:

@@ -1,0 +1,62 @@
+"""Configuration that changes while the server runs: when to read it again, and what of it can take effect."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from trainyard.core.settings import Settings
+
+RELOADED: Final = frozenset({"limits", "models_file"})
+"""Sections and settings that take effect without a restart; the catalog behind `models_file` does too."""
+
+Stamp = tuple[int, int, int] | None
+
+
+class FileWatch:
+    """Notices that files have changed, once they have been left alone for one look."""
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._files = list(files)
+        self._known = self._pending = self._stamps()
+
+    def follow(self, files: Iterable[Path]) -> None:
+        """Watch these files from now on."""
+        self._files = list(files)
+        self._known = self._pending = self._stamps()
+
+    def has_changed(self) -> bool:
+        """Look; true once per change, at the second look that finds the same, so that half a file is not read."""
+        found = self._stamps()
+        is_settled = found == self._pending
+        self._pending = found
+        if found == self._known or not is_settled:
+            return False
+        self._known = found
+        return True
+
+    def _stamps(self) -> Mapping[Path, Stamp]:
+        return {file: _stamp(file) for file in self._files}
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def needs_restart(old: Settings, new: Settings) -> list[str]:
+    """Name the settings that differ and are read at the start only."""
+    before, after = _flat(old), _flat(new)
+    return sorted(name for name in after if before[name] != after[name] and name.split(".")[0] not in RELOADED)
+
+
+def _flat(settings: Settings) -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for name, value in settings.model_dump().items():
+        if isinstance(value, dict):
+            flat.update({f"{name}.{leaf}": inner for leaf, inner in value.items()})
+        else:
+            flat[name] = value
+    return flat
