@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import trainyard
-from trainyard.cli import chat, config, db, demo, doctor, generate, keys, models, runs, train, up
+from trainyard.cli import chat, config, db, demo, doctor, generate, keys, mock, models, runs, train, up
 
 TRACEBACK = "--traceback"
 """Read by the edge, which every error reaches."""
@@ -44,6 +44,7 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("mock")(mock.mock)
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")

@@ -2,3 +2,7 @@
 
 Knows nothing of production; nothing in production imports it.
 """
+
+from trainyard.loadtest.mock import Fault, Latency, MockServer, in_thread
+
+__all__ = ["Fault", "Latency", "MockServer", "in_thread"]
