@@ -20,8 +20,8 @@ def database(effective: Settings) -> Database:
 
 
 def keys(effective: Settings, opened: Database, clock: Clock) -> APIKeyManager:
-    """Open the key store under the pepper of this server."""
-    return APIKeyManager(opened, derive_pepper(secret(effective)), clock)
+    """Open the key store under the pepper and the default limits of this server."""
+    return APIKeyManager(opened, derive_pepper(secret(effective)), clock, effective.limits)
 
 
 def signing_key(effective: Settings) -> bytes:

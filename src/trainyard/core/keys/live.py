@@ -7,9 +7,15 @@ import structlog
 from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.db import Database, epochs
-from trainyard.core.keys import format, store
+from trainyard.core.keys import bars, format
+from trainyard.core.keys.authority import Authority
 from trainyard.core.keys.snapshot import Snapshot
+from trainyard.core.keys.store import EPOCH
+from trainyard.core.keys.store import keys as rows
+from trainyard.core.keys.store import tenants as tenant_rows
+from trainyard.core.limits.types import Subject
 from trainyard.core.principal import Principal
+from trainyard.core.settings import LimitSettings
 
 _log = structlog.get_logger("keys")
 
@@ -23,14 +29,17 @@ elsewhere works at once, and a flood of wrong ones costs at most a hundred one-r
 FLUSH_S = 30.0
 """Times of last use are written at most this often."""
 
+_UNKNOWN = "Invalid API key: it is unknown or was revoked"
+
 
 class LiveKeys:
     """Recognises keys without a query, and knows when to look at the database again."""
 
-    def __init__(self, database: Database, pepper: bytes, clock: Clock) -> None:
+    def __init__(self, database: Database, pepper: bytes, clock: Clock, defaults: LimitSettings) -> None:
         self._database = database
         self._pepper = pepper
         self._clock = clock
+        self._defaults = _checked(defaults)
         self._snapshot: Snapshot | None = None
         self._checked_at = 0.0
         self._refreshing = threading.Lock()
@@ -51,12 +60,51 @@ class LiveKeys:
         text = format.canonical(key)
         record = self._snapshot.find(text, self._pepper) if text and self._snapshot else None
         if record is None:
-            raise errors.Unauthenticated("Invalid API key: it is unknown or was revoked")
+            raise errors.Unauthenticated(_UNKNOWN)
         now = self._clock.now()
         if not record.is_valid(now):
             raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
         self._used_at[record.id] = now
         return record.principal()
+
+    def subjects(self, principal: Principal) -> tuple[Subject, ...]:
+        """Tell for whom the work of a key is limited, by the snapshot alone; never blocks.
+
+        Raises:
+            errors.Unauthenticated: The key was revoked since it was recognised.
+        """
+        found = self._snapshot.subjects(principal.key_id) if self._snapshot else None
+        if found is None:
+            raise errors.Unauthenticated(_UNKNOWN)
+        return found
+
+    def authority(self, principal: Principal) -> Authority:
+        """Tell what an administrator may do with keys.
+
+        Raises:
+            errors.Unauthenticated: The key was revoked since it was recognised.
+        """
+        record = self._snapshot.record(principal.key_id) if self._snapshot else None
+        if record is None:
+            raise errors.Unauthenticated(_UNKNOWN)
+        return Authority(record, self.subjects(principal)[0], self._defaults)
+
+    @property
+    def defaults(self) -> LimitSettings:
+        """The limits of keys that have none of their own."""
+        return self._defaults
+
+    def set_defaults(self, defaults: LimitSettings) -> None:
+        """Put other limits in the place of the server's defaults, for requests that begin from now on.
+
+        Raises:
+            errors.ConfigError: Its time zone does not exist; nothing is changed.
+        """
+        _checked(defaults)
+        with self._refreshing:
+            self._defaults = defaults
+            if self._snapshot is not None:
+                self._snapshot = self._snapshot.with_defaults(defaults)
 
     def refresh(self) -> None:
         """Bring the snapshot up to date, and write times of last use when they are due."""
@@ -64,7 +112,7 @@ class LiveKeys:
             if not self._is_older(MISS_S):  # another thread has just done it
                 return
             with self._database.read() as connection:
-                version = epochs.read_epoch(connection, store.EPOCH)
+                version = epochs.read_epoch(connection, EPOCH)
             if self._snapshot is None or self._snapshot.version != version:
                 self._load()
             self._checked_at = self._clock.monotonic()
@@ -88,7 +136,7 @@ class LiveKeys:
             return
         try:
             with self._database.begin() as connection:
-                store.touch(connection, used_at)
+                rows.touch(connection, used_at)
         except errors.Unavailable as error:
             self._used_at = {**used_at, **self._used_at}
             _log.warning("last_use_not_written", reason=error.message)
@@ -103,9 +151,17 @@ class LiveKeys:
     def _load(self) -> None:
         prove_pepper(self._database, self._pepper)
         with self._database.read() as connection:
-            version = epochs.read_epoch(connection, store.EPOCH)
-            records = store.live(connection)
-        self._snapshot = Snapshot(version, records)
+            version = epochs.read_epoch(connection, EPOCH)
+            records, tenants = rows.live(connection), tenant_rows.every(connection)
+        self._snapshot = Snapshot(version, records, tenants, self._defaults)
+
+
+def _checked(defaults: LimitSettings) -> LimitSettings:
+    try:
+        bars.check_zone(defaults.time_zone, "limits.time_zone")
+    except errors.InvalidRequest as error:
+        raise errors.ConfigError(error.message, param=error.param) from error
+    return defaults
 
 
 def prove_pepper(database: Database, pepper: bytes) -> None:
@@ -116,11 +172,11 @@ def prove_pepper(database: Database, pepper: bytes) -> None:
     """
     mine = format.fingerprint(pepper)
     with database.read() as connection:
-        found = store.pepper_fingerprint(connection)
+        found = rows.pepper_fingerprint(connection)
     if found is None:
         with database.begin() as connection:
-            store.keep_pepper_fingerprint(connection, mine)
-            found = store.pepper_fingerprint(connection)
+            rows.keep_pepper_fingerprint(connection, mine)
+            found = rows.pepper_fingerprint(connection)
     if found != mine:
         raise errors.StartupError(
             "The keys in this database were made under another secret; set TRAINYARD_SECRET (or the file `secret` of "

@@ -1,23 +1,49 @@
-"""The keys in memory, so that a request costs no query."""
+"""The keys and tenants in memory, so that a request costs no query."""
 
 import hmac
 from collections.abc import Iterable, Mapping
 
 from trainyard.core.keys import format
-from trainyard.core.keys.types import KeyRecord
+from trainyard.core.keys.types import KeyRecord, TenantRecord
+from trainyard.core.limits.types import Subject
+from trainyard.core.settings import LimitSettings
 
 _NOBODY = "0" * 64
 
 
 class Snapshot:
-    """The live keys at one version of the epoch; never changed, only replaced."""
+    """The live keys and the tenants at one version of the epoch; never changed, only replaced."""
 
-    def __init__(self, version: int, records: Iterable[KeyRecord]) -> None:
+    def __init__(
+        self,
+        version: int,
+        records: Iterable[KeyRecord],
+        tenants: Iterable[TenantRecord] = (),
+        defaults: LimitSettings | None = None,
+    ) -> None:
+        """Index what was read.
+
+        Args:
+            version: Of the epoch.
+            records: Oldest first.
+            tenants: Those that have limits or a quota.
+            defaults: For keys whose values are null.
+        """
         self.version = version
+        self._records = list(records)
+        self._tenants = {tenant.name: tenant for tenant in tenants}
+        self._defaults = defaults or LimitSettings()
+        self._by_id = {record.id: record for record in self._records}
+        self._newest = {record.account_id: record for record in self._records}
+        self._subjects: dict[str, tuple[Subject, ...]] = {}
         by_prefix: dict[str, list[KeyRecord]] = {}
-        for record in records:
+        for record in self._records:
             by_prefix.setdefault(record.prefix, []).append(record)
         self._by_prefix: Mapping[str, list[KeyRecord]] = by_prefix
+
+    def with_defaults(self, defaults: LimitSettings) -> "Snapshot":
+        """Copy with other defaults."""
+        return Snapshot(self.version, self._records, self._tenants.values(), defaults)
 
     def find(self, key: str, pepper: bytes) -> KeyRecord | None:
         """Find the record of a canonical key.
@@ -34,3 +60,26 @@ class Snapshot:
         if not candidates:
             hmac.compare_digest(_NOBODY, digest)
         return found
+
+    def record(self, key_id: str) -> KeyRecord | None:
+        """Find a live key by its id."""
+        return self._by_id.get(key_id)
+
+    def subjects(self, key_id: str) -> tuple[Subject, ...] | None:
+        """Tell for whom the work of a key is limited: its account, then its tenant; None when it is not live.
+
+        Keys of one account, which a rotation lets overlap, share what is set for the newest of them.
+        """
+        found = self._subjects.get(key_id)
+        if found is None and (record := self._by_id.get(key_id)) is not None:
+            found = self._subjects[key_id] = (self._of_account(record.account_id), self._of_tenant(record.tenant))
+        return found
+
+    def _of_account(self, account_id: str) -> Subject:
+        newest = self._newest[account_id]
+        limits, quota = newest.limits.effective(self._defaults), newest.quota.effective(self._defaults)
+        return Subject(f"key:{account_id}", limits, quota)
+
+    def _of_tenant(self, name: str) -> Subject:
+        tenant = self._tenants.get(name) or TenantRecord(name)
+        return Subject(f"tenant:{name}", tenant.limits.effective(None), tenant.quota.effective(self._defaults))

@@ -69,8 +69,14 @@ def test_a_list_shows_what_the_guide_names_and_never_the_digest(keys: APIKeyMana
         "status": "active",
         "created_at": clock.now(),
         "expires_at": None,
+        "revoked_at": None,
         "last_used": None,
         "replaced_by": None,
+        "account": new.record.id,
+        "limits": {"requests": None, "tokens": None, "concurrency": None},
+        "quota": {"tokens": None, "cost_micros": None, "time_zone": None, "day": None, "reset_at": None},
+        "effective_limits": {"requests": None, "tokens": None, "concurrency": None},
+        "effective_quota": {"tokens": None, "cost_micros": None, "time_zone": "UTC", "day": 1, "reset_at": None},
     }
 
 
