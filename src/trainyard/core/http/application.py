@@ -11,20 +11,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.types import Lifespan
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
 from trainyard.core.http import document, edge, health, middleware
+from trainyard.core.http.access import AccessLines
 from trainyard.core.http.auth import KeyChecker, RequireKey
 from trainyard.core.http.dialects import Dialect
+from trainyard.core.http.door import HotDoor
 from trainyard.core.http.drain import Drain, DrainGate
 from trainyard.core.http.health import Readiness
 from trainyard.core.http.hot import HotRoute
 from trainyard.core.http.routing import DialectMap
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.settings import Settings
-from trainyard.core.telemetry import Metrics
+from trainyard.core.telemetry import Metrics, flush_lines
 from trainyard.core.version import VERSION
 
 _DESCRIPTION = "Train LoRA adapters and serve them. Send a key: `Authorization: Bearer sk-…` or `X-API-Key: sk-…`."
@@ -42,6 +44,28 @@ class HttpParts:
     clock: Clock = field(default_factory=SystemClock)
 
 
+class Application(FastAPI):
+    """FastAPI's application behind the hot door.
+
+    Attributes:
+        door: Takes every request first; None lets the routing take all of them.
+    """
+
+    door: HotDoor | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        door = self.door
+        if door is not None and scope["type"] == "http":
+            await door(scope, receive, send)
+        else:
+            await self.behind_door(scope, receive, send)
+
+    async def behind_door(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve by middlewares and routing."""
+        await super().__call__(scope, receive, send)
+
+
 def build_http(
     settings: Settings,
     parts: HttpParts,
@@ -51,11 +75,12 @@ def build_http(
     signed_paths: Sequence[re.Pattern[str]] = (),
     shown_config: Callable[[], Mapping[str, object]] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-) -> FastAPI:
+) -> Application:
     """Build the ASGI application.
 
     Every request passes, from the outside in: id, log and metrics, security headers, the error edge, drain, key, body
-    limit, routing. The readiness of the database is registered here; others register theirs on `parts.readiness`.
+    limit, routing; a POST on a hot route has all of this done to it by the door. The readiness of the database is
+    registered here; others register theirs on `parts.readiness`.
 
     Args:
         settings: `server` is read here, and what `/health` shows.
@@ -67,12 +92,13 @@ def build_http(
         lifespan: What begins and ends with the server; times of last use of keys are written after it.
     """
     dialect_map, checker = DialectMap(), KeyChecker(parts.keys, parts.database)
-    app = FastAPI(
+    lines = AccessLines(parts.metrics)
+    app = Application(
         title="trainyard",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=_flushing(parts, lifespan),
-        middleware=_stack(settings, parts, checker, dialect_map, signed_paths),
+        middleware=_stack(settings, parts, checker, dialect_map, signed_paths, lines),
         exception_handlers={HTTPException: edge.on_framework_error, RequestValidationError: edge.on_framework_error},
         redirect_slashes=False,
         strict_content_type=False,  # curl sends JSON as a form unless told otherwise; the body decides
@@ -88,6 +114,16 @@ def build_http(
     app.router.routes[:0] = hot_routes  # found first
     for route in hot_routes:
         dialect_map.add([route.path], route.dialect)
+    app.door = HotDoor(
+        app.behind_door,
+        hot_routes,
+        checker=checker,
+        drain=parts.drain,
+        lines=lines,
+        clock=parts.clock,
+        dialect_map=dialect_map,
+        max_body_bytes=settings.server.max_body_bytes,
+    )
     document.describe(app, hot_routes, dialect_map)
     return app
 
@@ -98,6 +134,7 @@ def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[Fas
         async with inner(app) if inner else nullcontext() as state:
             yield state
         await parts.database.call(parts.keys.flush)
+        flush_lines()
 
     return lifespan
 
@@ -108,10 +145,11 @@ def _stack(
     checker: KeyChecker,
     dialect_map: DialectMap,
     signed_paths: Sequence[re.Pattern[str]],
+    lines: AccessLines,
 ) -> list[Middleware]:
     return [
         Middleware(middleware.RequestId),
-        Middleware(middleware.AccessLog, metrics=parts.metrics, clock=parts.clock),
+        Middleware(middleware.AccessLog, lines=lines, clock=parts.clock),
         Middleware(middleware.SecurityHeaders),
         Middleware(edge.ErrorEdge, dialect_map=dialect_map),
         Middleware(DrainGate, drain=parts.drain),

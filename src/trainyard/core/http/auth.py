@@ -34,14 +34,21 @@ class KeyChecker:
         self._keys = keys
         self._refresh = Shared(lambda: database.call(keys.refresh))
 
-    async def check(self, connection: HTTPConnection) -> Principal:
-        """Tell who sent the request.
+    def recognise(self, key: str) -> Principal | None:
+        """Tell whose key this is by what is known at this moment; None when the database has to be asked first.
 
         Raises:
-            errors.Unauthenticated: Code `missing_api_key` or `invalid_api_key`.
+            errors.Unauthenticated: Code `invalid_api_key`.
+        """
+        return None if self._keys.is_stale_for(key) else self._keys.recognise(key)
+
+    async def check(self, key: str) -> Principal:
+        """Tell whose key this is.
+
+        Raises:
+            errors.Unauthenticated: Code `invalid_api_key`.
             errors.Unavailable: The database did not answer.
         """
-        key = read_key(connection)
         if self._keys.is_stale_for(key):
             await self._refresh()
         return self._keys.recognise(key)
@@ -64,7 +71,7 @@ class RequireKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the principal into the state of the request, or raise."""
         if scope["type"] == "http" and not self._is_open(scope):
-            principal = await self._checker.check(HTTPConnection(scope))
+            principal = await self._checker.check(read_key(HTTPConnection(scope)))
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
@@ -81,12 +88,17 @@ def read_key(connection: HTTPConnection) -> str:
     Raises:
         errors.Unauthenticated: Code `missing_api_key`; the message says what to send.
     """
-    scheme, _, credentials = connection.headers.get("authorization", "").strip().partition(" ")
+    headers = connection.headers
+    return choose_key(headers.get("authorization", ""), headers.get("x-api-key", ""))
+
+
+def choose_key(authorization: str, alone: str) -> str:
+    """Find the key in the values of the two headers, empty where they are absent; raises as `read_key`."""
+    scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() in ("bearer", "apikey") and credentials.strip():
         return credentials.strip()
-    alone = connection.headers.get("x-api-key", "").strip()
-    if alone:
-        return alone
+    if alone.strip():
+        return alone.strip()
     raise errors.Unauthenticated(_MISSING, code="missing_api_key")
 
 
@@ -100,7 +112,7 @@ async def authenticate(request: Request, scope: str = "train") -> Principal:
     principal = getattr(request.state, "principal", None)
     if principal is None:
         checker = cast(KeyChecker, request.app.state.key_checker)
-        principal = request.state.principal = await checker.check(request)
+        principal = request.state.principal = await checker.check(read_key(request))
     return require_scope(cast(Principal, principal), scope)
 
 

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 
 from trainyard.core import errors
 from trainyard.core.http import error_bodies
-from trainyard.core.http.hot import HotRoute, openapi_parts
+from trainyard.core.http.hot import HotRoute
+from trainyard.core.http.hot_document import openapi_parts
 from trainyard.core.http.routing import PUBLIC_PATHS, DialectMap
 
 _SECURITY_SCHEMES = {

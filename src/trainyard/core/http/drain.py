@@ -31,7 +31,15 @@ class Drain:
         self.is_draining = True
 
     def enter(self) -> None:
-        """Count one more running request."""
+        """Count one more running request.
+
+        Raises:
+            errors.Unavailable: Code `draining`; nothing was counted.
+        """
+        if self.is_draining:
+            raise errors.Unavailable(
+                "This server is shutting down; send the request again", code="draining", retry_after_s=1
+            )
         self.in_flight += 1
         self._idle.clear()
 
@@ -59,18 +67,10 @@ class DrainGate:
         self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request, or refuse it.
-
-        Raises:
-            errors.Unavailable: Code `draining`.
-        """
+        """Count the request, or refuse it as `Drain.enter` does."""
         if scope["type"] != "http" or scope["path"] in PUBLIC_PATHS:
             await self._app(scope, receive, send)
             return
-        if self._drain.is_draining:
-            raise errors.Unavailable(
-                "This server is shutting down; send the request again", code="draining", retry_after_s=1
-            )
         self._drain.enter()
         try:
             await self._app(scope, receive, send)

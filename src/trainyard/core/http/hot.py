@@ -1,21 +1,92 @@
-"""Hot routes: plain Starlette and msgspec, yet with the same errors and in the same OpenAPI document."""
+"""Hot routes: plain ASGI and msgspec, yet with the same errors and in the same OpenAPI document.
 
-import difflib
-import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+`door.HotDoor` serves them in one pass. Their Starlette side answers other methods, and POST where no door is.
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope
 
 from trainyard.core import errors
-from trainyard.core.http import auth, error_bodies
+from trainyard.core.http import auth, leaving
+from trainyard.core.http.bodies import Body, decode
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.principal import Principal
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+STREAM_HEADERS: Final[RawHeaders] = (
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+)
+
+
+class Request:
+    """What a handler sees of the request beside its body.
+
+    Attributes:
+        scope: Of ASGI.
+        receive: Of ASGI; the body has been read.
+        headers: Names in lower case; of those that came twice the first.
+        request_id: Of the answer's `X-Request-ID`.
+        route: Template of the path.
+        began_s: Moment of the clock's `monotonic` at which the head of the request was there.
+        principal: Who asks; None until the key was checked.
+        status: Of the answer; 499 until there is one, and for a client that leaves a stream.
+        sent_bytes: Of the answer's body, so far.
+        notes: Further fields of the access line.
+    """
+
+    __slots__ = (
+        *("scope", "receive", "headers", "request_id", "route"),
+        *("began_s", "principal", "status", "sent_bytes", "notes"),
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        *,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        route: str,
+        began_s: float,
+    ) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.headers = headers
+        self.request_id = request_id
+        self.route = route
+        self.began_s = began_s
+        self.principal: Principal | None = None
+        self.status = leaving.STATUS
+        self.sent_bytes = 0
+        self.notes: dict[str, object] | None = None
+
+    def header(self, name: bytes) -> str | None:
+        """Read one header, by its name in lower case; None when it is absent."""
+        raw = self.headers.get(name)
+        return None if raw is None else raw.decode("latin-1").strip()
+
+    def note(self, **fields: object) -> None:
+        """Add fields to the access line, which is written at the last byte; nothing that a client wrote as a prompt."""
+        if self.notes is None:
+            self.notes = fields
+        else:
+            self.notes.update(fields)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client is known to be gone; behind servers other than ours it is not known before it matters."""
+        wire: leaving.Wire | None = self.scope.get(leaving.WIRE)
+        return wire is not None and wire.has_left
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +95,29 @@ class Reply:
 
     Attributes:
         body: A struct, or JSON that is written already.
-        headers: Beside those of every answer.
+        headers: Beside those of every answer; names in lower case.
     """
 
     body: msgspec.Struct | bytes
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: RawHeaders = ()
     status: int = 200
 
 
-Body = TypeVar("Body", bound=msgspec.Struct)
-Handler = Callable[[Request, Body, Principal], Awaitable[msgspec.Struct | Reply | Response]]
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer of server-sent events.
 
-_AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>[^`]*)`$")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*?)`")
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*?)`")
+    Attributes:
+        events: Each is sent as it comes. When the client leaves it is cancelled where it waits, or closed.
+        headers: Beside those of every stream; names in lower case.
+    """
+
+    events: AsyncGenerator[bytes, None]
+    headers: RawHeaders = ()
+
+
+Answer = msgspec.Struct | Reply | Stream | Response
+Handler = Callable[[Request, Body, Principal], Awaitable[Answer]]
 
 _encoder = msgspec.json.Encoder()
 
@@ -46,6 +126,9 @@ class HotRoute(Route):
     """A POST route whose body and answer are msgspec structs.
 
     Attributes:
+        handler: Answers a request that has been let in.
+        decoder: Reads its body.
+        scope: What its caller's key needs.
         dialect: Whose clients read its errors.
         request_type: Struct of the body.
         response_type: Struct of the JSON answer.
@@ -67,28 +150,21 @@ class HotRoute(Route):
         event_type: type[msgspec.Struct] | None = None,
         raises: Sequence[type[errors.TrainyardError]] = (),
     ) -> None:
+        self.handler = handler
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(request_type)
+        self.scope = scope
         self.dialect: Dialect = dialect
         self.request_type = request_type
         self.response_type = response_type
         self.event_type = event_type
         self.raises = tuple(raises)
         self.summary = summary
-        decoder = msgspec.json.Decoder(request_type)
+        super().__init__(path, self._answer, methods=["POST"], name=handler.__name__)
 
-        async def endpoint(request: Request) -> Response:
-            principal = await auth.authenticate(request, scope)
-            body = decode(decoder, await request.body())
-            answer = await handler(request, body, principal)
-            if isinstance(answer, Response):
-                return answer
-            if isinstance(answer, Reply):
-                content = answer.body if isinstance(answer.body, bytes) else _encoder.encode(answer.body)
-                made = Response(content, answer.status, media_type="application/json")
-                made.raw_headers.extend(answer.headers)
-                return made
-            return Response(_encoder.encode(answer), media_type="application/json")
-
-        super().__init__(path, endpoint, methods=["POST"], name=handler.__name__)
+    async def _answer(self, request: StarletteRequest) -> Response:
+        principal = await auth.authenticate(request, self.scope)
+        body = decode(self.decoder, await request.body())
+        return _response(await self.handler(_seen(request, self.path), body, principal))
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match as Starlette does and tell the metrics which route it is."""
@@ -110,7 +186,7 @@ def hot_route(
     event_type: type[msgspec.Struct] | None = None,
     raises: Sequence[type[errors.TrainyardError]] = (),
 ) -> HotRoute:
-    """Make a hot route; `handler(request, body, principal)` answers with a struct or with a Starlette response."""
+    """Make a hot route; `handler(request, body, principal)` answers with a struct, a `Reply` or a `Stream`."""
     return HotRoute(
         path,
         handler,
@@ -124,71 +200,41 @@ def hot_route(
     )
 
 
-def decode(decoder: msgspec.json.Decoder[Body], raw: bytes) -> Body:
-    """Read a body.
-
-    Raises:
-        errors.InvalidRequest: It is no JSON (code `invalid_json`) or does not fit; `param` is the path of the field.
-    """
-    try:
-        return decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        raise _explained(str(error), decoder.type) from error
-    except msgspec.DecodeError as error:
-        said = "it is empty" if not raw else str(error)
-        raise errors.InvalidRequest(f"The body is not valid JSON: {said}", code="invalid_json") from error
-    except RecursionError as error:
-        raise errors.InvalidRequest("The body is nested too deeply", code="invalid_json") from error
-    except UnicodeDecodeError as error:
-        raise errors.InvalidRequest("The body is not valid UTF-8", code="invalid_json") from error
+def content_of(answer: msgspec.Struct | Reply) -> tuple[int, bytes, RawHeaders]:
+    """Write an answer: its status, its body, its own headers."""
+    if isinstance(answer, Reply):
+        content = answer.body if isinstance(answer.body, bytes) else _encoder.encode(answer.body)
+        return answer.status, content, answer.headers
+    return 200, _encoder.encode(answer), ()
 
 
-def _explained(text: str, request_type: type[msgspec.Struct]) -> errors.InvalidRequest:
-    located = _AT.search(text)
-    path = located["path"] if located else ""
-    said = text[: located.start()] if located else text
-    unknown, missing = _UNKNOWN.match(said), _MISSING.match(said)
-    if unknown:
-        path = f"{path}.{unknown['field']}" if path else unknown["field"]
-        said = f"unknown field{_hint(path, request_type)}"
-    elif missing:
-        path = f"{path}.{missing['field']}" if path else missing["field"]
-        said = "this field is required"
-    return errors.InvalidRequest(f"{path}: {said}" if path else said, param=path or None)
+def _response(answer: Answer) -> Response:
+    if isinstance(answer, Response):
+        return answer
+    if isinstance(answer, Stream):
+        made: Response = StreamingResponse(answer.events)
+        made.raw_headers = [*STREAM_HEADERS, *answer.headers]
+        return made
+    status, content, headers = content_of(answer)
+    made = Response(content, status, media_type="application/json")
+    made.raw_headers.extend(headers)
+    return made
 
 
-def _hint(path: str, request_type: type[msgspec.Struct]) -> str:
-    if "." in path or "[" in path:
-        return ""
-    valid = [field.encode_name for field in msgspec.structs.fields(request_type)]
-    close = difflib.get_close_matches(path, valid, n=1)
-    return f"; did you mean '{close[0]}'?" if close else f"; valid fields: {', '.join(valid)}"
+def _seen(request: StarletteRequest, route: str) -> Request:
+    state = request.state
+    seen = Request(
+        request.scope,
+        request.receive,
+        headers=first_of_each(request.scope["headers"]),
+        request_id=state.request_id,
+        route=route,
+        began_s=state.began_s,
+    )
+    seen.principal, seen.notes = state.principal, state.notes
+    return seen
 
 
-def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Describe hot routes for the OpenAPI document: path items and schemas."""
-    used = (kind for route in routes for kind in (route.request_type, route.response_type, route.event_type))
-    types = list(dict.fromkeys(kind for kind in used if kind is not None))
-    refs, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    ref_of = dict(zip(types, refs, strict=True))
-    return {route.path: {"post": _operation(route, ref_of)} for route in routes}, dict(schemas)
-
-
-def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
-    asked = {"application/json": {"schema": ref_of[route.request_type]}}
-    success: dict[str, Any] = {
-        "description": "Success",
-        "content": {"application/json": {"schema": ref_of[route.response_type]}},
-    }
-    if route.event_type is not None:
-        events = [ref_of[route.event_type], error_bodies.reference(route.dialect)]
-        success["description"] = "Success; with `stream` server-sent events, of which an error is the last one"
-        success["content"]["text/event-stream"] = {"schema": {"anyOf": events}}
-    failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
-    return {
-        "summary": route.summary,
-        "operationId": route.name,
-        "requestBody": {"required": True, "content": asked},
-        "responses": {"200": success, **{str(status): answer for status, answer in failures.items()}},
-        "security": [{"HTTPBearer": []}, {"APIKeyHeader": []}],
-    }
+def first_of_each(headers: RawHeaders) -> dict[bytes, bytes]:
+    """Index raw headers by name."""
+    return dict(reversed(headers))

@@ -2,27 +2,24 @@
 
 import re
 import secrets
-from typing import Any
 
-import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.core.http.routing import PUBLIC_PATHS, template_of
-from trainyard.core.telemetry import Metrics
-
-_log = structlog.get_logger("access")
+from trainyard.core.http import leaving
+from trainyard.core.http.access import AccessLines
+from trainyard.core.http.routing import template_of
+from trainyard.core.telemetry import REQUEST_ID
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _DOCS_PATHS = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
 
 _LONGEST_LENGTH = 18
 """Digits of a length that is still read as a number; int() refuses thousands of them."""
 
-_SECURITY_HEADERS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -43,7 +40,7 @@ class RequestId:
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         # A copy: servers hand the same lifespan state to every request.
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
 
@@ -52,8 +49,16 @@ class RequestId:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        token = REQUEST_ID.set(request_id)
+        try:
             await self._app(scope, receive, naming)
+        finally:
+            REQUEST_ID.reset(token)
+
+
+def new_request_id() -> str:
+    """Name a request that has no usable name."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 class BodyLimit:
@@ -73,8 +78,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > self._max_bytes):
-            raise self._too_large()
+        if is_longer(declared, self._max_bytes):
+            raise too_large(self._max_bytes)
         seen_bytes = 0
 
         async def counting() -> Message:
@@ -82,16 +87,23 @@ class BodyLimit:
             message = await receive()
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > self._max_bytes:
-                raise self._too_large()
+                raise too_large(self._max_bytes)
             return message
 
         await self._app(scope, counting, send)
 
-    def _too_large(self) -> errors.TooLarge:
-        return errors.TooLarge(
-            f"The body is larger than {self._max_bytes} bytes; send less at once, or raise server.max_body_bytes",
-            data={"max_body_bytes": self._max_bytes},
-        )
+
+def is_longer(declared: str, max_bytes: int) -> bool:
+    """Whether a `Content-Length` says that the body is larger than this."""
+    return declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > max_bytes)
+
+
+def too_large(max_bytes: int) -> errors.TooLarge:
+    """Say how large a body may be."""
+    return errors.TooLarge(
+        f"The body is larger than {max_bytes} bytes; send less at once, or raise server.max_body_bytes",
+        data={"max_body_bytes": max_bytes},
+    )
 
 
 class SecurityHeaders:
@@ -106,7 +118,7 @@ class SecurityHeaders:
         async def hardened(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
+                for name, value in SECURITY_HEADERS.items():
                     if name != "Content-Security-Policy" or scope["path"] not in _DOCS_PATHS:
                         headers.setdefault(name, value)
             await send(message)
@@ -117,9 +129,9 @@ class SecurityHeaders:
 class AccessLog:
     """Writes one line and counts once per request, when its last byte is out."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, lines: AccessLines, clock: Clock) -> None:
         self._app = app
-        self._metrics = metrics
+        self._lines = lines
         self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +139,9 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, sent_bytes, began_s = 499, 0, self._clock.monotonic()
+        status, sent_bytes, began_s = leaving.STATUS, 0, self._clock.monotonic()
+        state = scope.setdefault("state", {})
+        state["began_s"], state["notes"] = began_s, {}
 
         async def watching(message: Message) -> None:
             nonlocal status, sent_bytes
@@ -136,33 +150,17 @@ class AccessLog:
             sent_bytes += len(message.get("body", b""))
             await send(message)
 
-        self._metrics.in_flight.inc()
+        self._lines.begin()
         try:
             await self._app(scope, receive, watching)
         finally:
-            self._metrics.in_flight.dec()
-            self._record(scope, status, sent_bytes, self._clock.monotonic() - began_s)
-
-    def _record(self, scope: Scope, status: int, sent_bytes: int, took_s: float) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        route = template_of(scope)
-        self._metrics.requests.of(method, route, str(status)).inc()
-        self._metrics.request_s.of(method, route).observe(took_s)
-        is_probe = scope["path"] in PUBLIC_PATHS and status < 400  # every few seconds, and of no interest
-        (_log.debug if is_probe else _log.info)(
-            "request",
-            method=method,
-            path=scope["path"][:200],
-            route=route,
-            status=status,
-            bytes=sent_bytes,
-            ms=round(took_s * 1000, 2),
-            **_who(scope),
-        )
-
-
-def _who(scope: Scope) -> dict[str, Any]:
-    principal = scope.get("state", {}).get("principal")
-    if principal is None:
-        return {}
-    return {"tenant": principal.tenant, "user": principal.user, "key_id": principal.key_id}
+            self._lines.end(
+                method=scope["method"],
+                path=scope["path"],
+                route=template_of(scope),
+                status=status,
+                sent_bytes=sent_bytes,
+                took_s=self._clock.monotonic() - began_s,
+                principal=state.get("principal"),
+                notes=state["notes"],
+            )

@@ -99,7 +99,7 @@ def _native() -> APIRouter:
     return routes
 
 
-async def chat(request: Request, body: ChatBody, who: Principal) -> ChatAnswer | Response:
+async def chat(request: hot.Request, body: ChatBody, who: Principal) -> ChatAnswer | Response:
     if body.prompt in ERRORS:
         raise ERRORS[body.prompt]
     if body.prompt == "plain":

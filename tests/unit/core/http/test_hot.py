@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.testclient import TestClient
 
 from trainyard.core import errors
-from trainyard.core.http import hot
+from trainyard.core.http import bodies, hot
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.settings import Settings
 
@@ -60,7 +60,7 @@ def test_an_unknown_field_inside_another_keeps_its_whole_path() -> None:
         items: list[Inner]
 
     with pytest.raises(errors.InvalidRequest, match=r"items\[0\]\.b: unknown field") as caught:
-        hot.decode(msgspec.json.Decoder(Outer), b'{"items": [{"b": 1}]}')
+        bodies.decode(msgspec.json.Decoder(Outer), b'{"items": [{"b": 1}]}')
     assert caught.value.param == "items[0].b"
 
 
@@ -69,7 +69,7 @@ def test_brackets_without_end_are_no_crash() -> None:
         items: list[object]
 
     with pytest.raises(errors.InvalidRequest, match="nested too deeply"):
-        hot.decode(msgspec.json.Decoder(Anything), b'{"items": ' + b"[" * 100_000)
+        bodies.decode(msgspec.json.Decoder(Anything), b'{"items": ' + b"[" * 100_000)
 
 
 def test_the_document_holds_hot_and_control_routes(stranger: TestClient) -> None:

@@ -1,0 +1,227 @@
+"""The hot door: what the middlewares and the router do to a request, in one pass, for the routes that work through it.
+
+Everything else passes to the application behind it. An answer of the door is the answer that the stack behind it gives:
+the same functions make errors, keys and headers.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Any, Final
+
+import structlog
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trainyard.core.clock import Clock
+from trainyard.core.http import edge, hot, leaving, middleware
+from trainyard.core.http.access import AccessLines
+from trainyard.core.http.auth import KeyChecker, choose_key, require_scope
+from trainyard.core.http.bodies import decode
+from trainyard.core.http.drain import Drain
+from trainyard.core.http.hot import HotRoute, RawHeaders, Request
+from trainyard.core.http.routing import DialectMap
+from trainyard.core.telemetry import REQUEST_ID
+
+_log = structlog.get_logger("http")
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+
+_SECURITY: Final[RawHeaders] = tuple(
+    (name.lower().encode(), value.encode()) for name, value in middleware.SECURITY_HEADERS.items()
+)
+_SECURITY_NAMES: Final = frozenset(name for name, _ in _SECURITY)
+_JSON: Final = (b"content-type", b"application/json")
+
+_HEAD: Final = (
+    b"content-length: %d\r\ncontent-type: application/json\r\n%b"
+    + b"".join(b"%b: %b\r\n" % pair for pair in _SECURITY)
+    + b"x-request-id: %b\r\n"
+)
+"""Head of a JSON answer: length of the body, lines of its own, request id."""
+
+_BREAKS_A_LINE = re.compile(rb"[\r\n\0]")
+
+
+class HotDoor:
+    """Outermost ASGI application in front of the one with all routes.
+
+    Args:
+        app: Gets everything that is no POST on a hot route.
+        routes: Found by their path; none has parameters.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: Iterable[HotRoute],
+        *,
+        checker: KeyChecker,
+        drain: Drain,
+        lines: AccessLines,
+        clock: Clock,
+        dialect_map: DialectMap,
+        max_body_bytes: int,
+    ) -> None:
+        self._app = app
+        self._routes = {route.path: route for route in routes}
+        self._checker = checker
+        self._drain = drain
+        self._lines = lines
+        self._monotonic = clock.monotonic
+        self._dialects = dialect_map
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a hot request, pass everything else on."""
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        request = self._begin(route, scope, receive)
+        token = REQUEST_ID.set(request.request_id)
+        self._lines.begin()
+        try:
+            await self._serve(route, request, send)
+        finally:
+            self._lines.end(
+                method="POST",
+                path=request.route,
+                route=request.route,
+                status=request.status,
+                sent_bytes=request.sent_bytes,
+                took_s=self._monotonic() - request.began_s,
+                principal=request.principal,
+                notes=request.notes,
+            )
+            REQUEST_ID.reset(token)
+
+    def _begin(self, route: HotRoute, scope: Scope, receive: Receive) -> Request:
+        headers = hot.first_of_each(scope["headers"])
+        given = headers.get(b"x-request-id")
+        is_usable = given is not None and _REQUEST_ID.fullmatch(given)
+        request_id = given.decode() if given is not None and is_usable else middleware.new_request_id()
+        # A copy: servers hand the same lifespan state to every request.
+        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+        return Request(
+            scope, receive, headers=headers, request_id=request_id, route=route.path, began_s=self._monotonic()
+        )
+
+    async def _serve(self, route: HotRoute, request: Request, send: Send) -> None:
+        """The edge of a hot request: its exceptions end here, as those of others do in `edge.ErrorEdge`."""
+        try:
+            self._drain.enter()
+            try:
+                await self._send(request, await self._answer(route, request), send)
+            finally:
+                self._drain.leave()
+        except ClientDisconnect:
+            request.status = leaving.STATUS  # nobody is left to answer
+        except Exception as error:
+            if request.status != leaving.STATUS:
+                _log.error("failed_after_start", exc_info=error)
+                raise  # the server closes the connection, so that the client does not take a torso for the whole
+            await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
+
+    async def _answer(self, route: HotRoute, request: Request) -> hot.Answer:
+        headers = request.headers
+        key = choose_key(
+            headers.get(b"authorization", b"").decode("latin-1"), headers.get(b"x-api-key", b"").decode("latin-1")
+        )
+        principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
+        if middleware.is_longer(headers.get(b"content-length", b"").decode("latin-1"), self._max_body_bytes):
+            raise middleware.too_large(self._max_body_bytes)
+        require_scope(principal, route.scope)
+        body = decode(route.decoder, await self._body(request.receive))
+        return await route.handler(request, body, principal)
+
+    async def _body(self, receive: Receive) -> bytes:
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body", False) or len(body) > self._max_body_bytes or message["type"] != "http.request":
+            return await self._long_body(message, receive)
+        return body
+
+    async def _long_body(self, message: Message, receive: Receive) -> bytes:
+        parts, size_bytes = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            size_bytes += len(parts[-1])
+            if size_bytes > self._max_body_bytes:
+                raise middleware.too_large(self._max_body_bytes)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+            message = await receive()
+
+    # ------------------------------------------------------------------ sending
+
+    async def _send(self, request: Request, answer: hot.Answer, send: Send) -> None:
+        if isinstance(answer, Response):
+            await self._send_response(request, answer, send)
+        elif isinstance(answer, hot.Stream):
+            await self._send_stream(request, answer, send)
+        else:
+            status, content, headers = hot.content_of(answer)
+            wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
+            head = None if wire is None else _head(content, headers, request.request_id)
+            if wire is not None and head is not None and wire.write_whole(status, head, content):
+                request.status, request.sent_bytes = status, len(content)
+            else:
+                await self._send_plain(request, status, content, headers, send)
+
+    async def _send_plain(self, request: Request, status: int, content: bytes, headers: RawHeaders, send: Send) -> None:
+        length = (b"content-length", b"%d" % len(content))
+        raw = _hardened([length, _JSON, *headers], request)
+        request.status = status
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        request.sent_bytes = len(content)
+        await send({"type": "http.response.body", "body": content})
+
+    async def _send_response(self, request: Request, response: Response, send: Send) -> None:
+        async def watching(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                request.status = message["status"]
+                message["headers"] = _hardened(message["headers"], request)
+            request.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        await response(request.scope, request.receive, watching)
+
+    async def _send_stream(self, request: Request, stream: hot.Stream, send: Send) -> None:
+        own = {name for name, _ in stream.headers}
+        raw = [*(pair for pair in hot.STREAM_HEADERS if pair[0] not in own), *stream.headers]
+        async with aclosing(stream.events):
+            request.status = 200
+            await send({"type": "http.response.start", "status": 200, "headers": _hardened(raw, request)})
+            await leaving.while_connected(request, _pump(request, stream.events, send))
+
+
+async def _pump(request: Request, events: AsyncGenerator[bytes, None], send: Send) -> None:
+    try:
+        async for event in events:
+            request.sent_bytes += len(event)
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except OSError as error:  # how some servers tell that the client is gone
+        raise ClientDisconnect from error
+
+
+def _hardened(headers: Iterable[tuple[bytes, bytes]], request: Request) -> list[tuple[bytes, bytes]]:
+    """Add what every answer carries and the route has not set itself."""
+    raw = list(headers)
+    own: set[Any] = {name for name, _ in raw}
+    raw += [pair for pair in _SECURITY if pair[0] not in own]
+    return [*(pair for pair in raw if pair[0] != b"x-request-id"), (b"x-request-id", request.request_id.encode())]
+
+
+def _head(content: bytes, headers: RawHeaders, request_id: str) -> bytes | None:
+    """Write the head of a JSON answer; None when it is not the usual one."""
+    own = b""
+    for name, value in headers:
+        if name in _SECURITY_NAMES or _BREAKS_A_LINE.search(value):
+            return None
+        own += b"%b: %b\r\n" % (name, value)
+    return _HEAD % (len(content), own, request_id.encode())

@@ -1,0 +1,39 @@
+"""Hot routes in the OpenAPI document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from trainyard.core import errors
+from trainyard.core.http import error_bodies
+from trainyard.core.http.hot import HotRoute
+
+
+def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Describe hot routes for the OpenAPI document: path items and schemas."""
+    used = (kind for route in routes for kind in (route.request_type, route.response_type, route.event_type))
+    types = list(dict.fromkeys(kind for kind in used if kind is not None))
+    refs, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    ref_of = dict(zip(types, refs, strict=True))
+    return {route.path: {"post": _operation(route, ref_of)} for route in routes}, dict(schemas)
+
+
+def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
+    asked = {"application/json": {"schema": ref_of[route.request_type]}}
+    success: dict[str, Any] = {
+        "description": "Success",
+        "content": {"application/json": {"schema": ref_of[route.response_type]}},
+    }
+    if route.event_type is not None:
+        events = [ref_of[route.event_type], error_bodies.reference(route.dialect)]
+        success["description"] = "Success; with `stream` server-sent events, of which an error is the last one"
+        success["content"]["text/event-stream"] = {"schema": {"anyOf": events}}
+    failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
+    return {
+        "summary": route.summary,
+        "operationId": route.name,
+        "requestBody": {"required": True, "content": asked},
+        "responses": {"200": success, **{str(status): answer for status, answer in failures.items()}},
+        "security": [{"HTTPBearer": []}, {"APIKeyHeader": []}],
+    }
