@@ -7,9 +7,11 @@ from typing import Literal
 
 import torch
 
+from trainyard.core import errors
 from trainyard.engine import checkpoint, durability, loading, types
 from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.durability import StateSnapshot
+from trainyard.engine.grammar import Grammars
 from trainyard.engine.sampler import Sampler
 from trainyard.engine.trainer import Trainer, TrainingPass
 
@@ -45,7 +47,7 @@ class EngineCore:
         dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         self._decoder = loading.load_decoder(self._model_dir, dtype, self._device)
         self._trainer = Trainer(self._decoder)
-        self._sampler = Sampler(self._decoder)
+        self._sampler = Sampler(self._decoder, Grammars(self._model_dir, self._decoder.cfg.vocab_size))
         self._started_at = time.time()
 
     # ------------------------------------------------------------ what it is
@@ -193,6 +195,10 @@ class EngineCore:
             (stream_id, event) pairs; a stream whose event has `finish` set is gone. Empty while a long prompt is read.
         """
         return self._sampler.tick(parked)
+
+    def failures(self) -> list[tuple[str, errors.TrainyardError]]:
+        """Take the streams that ended with an error since the last call; they are gone and had no last event."""
+        return self._sampler.failures()
 
     @property
     def has_streams(self) -> bool:

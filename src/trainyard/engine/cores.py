@@ -91,3 +91,7 @@ class Core(Protocol[SnapshotT]):
     def tick(self, parked: frozenset[str] = frozenset()) -> list[tuple[str, types.TokenEvent]]:
         """Decode one token for every stream that is not parked."""
         ...
+
+    def failures(self) -> list[tuple[str, errors.TrainyardError]]:
+        """Take the streams that ended with an error since the last call; they had no last event."""
+        ...

@@ -313,6 +313,10 @@ class FakeCore:
         self._sampled_tokens += len(drawn)
         return drawn
 
+    def failures(self) -> list[tuple[str, errors.TrainyardError]]:
+        """Give none: a fake stream has nothing that fails."""
+        return []
+
     def _draw(self, stream: _Stream) -> types.TokenEvent:
         sampling = stream.request.sampling
         token = self._next_token(stream)

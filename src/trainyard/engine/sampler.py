@@ -13,6 +13,8 @@ from trainyard.engine import peft_files, prefill, sampling, types
 from trainyard.engine.adapters import AdapterTensors
 from trainyard.engine.decode import DecodeStep
 from trainyard.engine.frozen_maps import FrozenMaps
+from trainyard.engine.grammar import Grammars
+from trainyard.engine.grammar_vocabulary import Words
 from trainyard.engine.kv_cache import KvCache
 from trainyard.engine.model import Decoder
 from trainyard.engine.row_adapters import RowAdapters
@@ -38,8 +40,9 @@ class _Saved:
 class Sampler:
     """The streams over one decoder; weights are read, never changed."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, grammars: Grammars) -> None:
         self._decoder = decoder
+        self._grammars = grammars
         on_cpu = decoder.device.type == "cpu"
         self._max_streams = MAX_STREAMS_CPU if on_cpu else MAX_STREAMS_GPU
         flop_per_token = 2 * sum(p.numel() for p in decoder.parameters())
@@ -53,6 +56,7 @@ class Sampler:
         self._slots: list[Stream] = []  # decoding or being read, by slot
         self._queue: OrderedDict[str, Stream] = OrderedDict()
         self.sampled_tokens = 0
+        self._failed: list[tuple[Stream, errors.TrainyardError]] = []  # since `failures` was asked
 
     @property
     def active(self) -> int:
@@ -83,6 +87,8 @@ class Sampler:
         limit = min(request.sampling.max_tokens, max(1, cfg.max_positions - len(prompt)))
         tokens = torch.tensor(prompt, device=self._decoder.device)
         stream = Stream(request.stream_id, tokens, request.sampling, weights, version, limit)
+        if request.sampling.grammar is not None:
+            stream.grammar = self._grammars.begin(request.sampling.grammar, limit)
         if weights is not None:
             weights.readers += 1
         self._streams[request.stream_id] = self._queue[request.stream_id] = stream
@@ -136,6 +142,8 @@ class Sampler:
         for stream, event in events:
             if event.finish is not None:
                 self._remove(stream)
+        for stream, _ in self._failed:
+            self._remove(stream)
         return [(stream.stream_id, event) for stream, event in events]
 
     def _step(self, parked: frozenset[str]) -> list[tuple[Stream, types.TokenEvent]]:
@@ -151,11 +159,33 @@ class Sampler:
         return self._draw(live, logits_BV)
 
     def _draw(self, streams: Sequence[Stream], logits_BV: Tensor) -> list[tuple[Stream, types.TokenEvent]]:
+        masks = self._masks(streams)
         settings = [s.sampling for s in streams]
         uniforms = [s.uniform() for s in streams]
-        tokens_B = sampling.draw(logits_BV, settings, uniforms)
+        adjusted_BV = sampling.adjusted(logits_BV, settings, [s.counts for s in streams], masks)
+        tokens_B = sampling.draw(adjusted_BV, settings, uniforms)
+        for row in masks:
+            tokens_B[row] = streams[row].choose(int(tokens_B[row]))
         notes = sampling.logprobs(logits_BV, tokens_B, settings)
-        return [(s, s.take(token, *note)) for s, token, note in zip(streams, tokens_B.tolist(), notes, strict=True)]
+        drawn = zip(streams, tokens_B.tolist(), notes, strict=True)
+        failed = {stream for stream, _ in self._failed}
+        return [(s, s.take(token, *note)) for s, token, note in drawn if s not in failed]
+
+    def _masks(self, streams: Sequence[Stream]) -> dict[int, Words]:
+        """Ask the grammars what may come next, by row; a stream whose grammar fails gets no token."""
+        masks: dict[int, Words] = {}
+        for row, stream in enumerate(streams):
+            if stream.grammar is not None:
+                try:
+                    masks[row] = stream.grammar.mask()
+                except errors.InvalidRequest as error:
+                    self._failed.append((stream, error))
+        return masks
+
+    def failures(self) -> list[tuple[str, errors.TrainyardError]]:
+        """Take the streams that ended with an error since the last call."""
+        failed, self._failed = self._failed, []
+        return [(stream.stream_id, error) for stream, error in failed]
 
     def _read_prompts(self, others_decode: bool) -> list[tuple[Stream, types.TokenEvent]]:
         while self._queue and len(self._slots) < self._max_streams:

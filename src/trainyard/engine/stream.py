@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from trainyard.engine import sampling as drawing
 from trainyard.engine.adapters import AdapterTensors
+from trainyard.engine.grammar import GrammarState
 from trainyard.engine.types import FinishReason, Sampling, TokenEvent, float32
 
 
@@ -20,6 +22,8 @@ class Stream:
         slot: Its place in the cache, -1 while it waits.
         read: Prompt tokens that are in the cache.
         drawn: Tokens drawn so far; `last` is the newest.
+        grammar: Where the answer stands in its grammar, if it has one.
+        counts: How often each token was drawn; kept where a penalty asks for it.
     """
 
     stream_id: str
@@ -33,6 +37,8 @@ class Stream:
     drawn: int = 0
     last: int = -1
     prompt_logprobs: list[float] = field(default_factory=list)
+    grammar: GrammarState | None = None
+    counts: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.sampling.seed)  # noqa: S311 - sampling, not a secret
@@ -43,12 +49,18 @@ class Stream:
         """Draw from the stream's own generator."""
         return self._random.random()
 
+    def choose(self, token: int) -> int:
+        """Let the grammar have the last word on a drawn token."""
+        return token if self.grammar is None else self.grammar.take(token)
+
     def take(self, token: int, logprob: float, top: tuple[tuple[int, float], ...]) -> TokenEvent:
         """Count a drawn token and tell it."""
         self.drawn += 1
         self.last = token
+        if drawing.is_penalised(self.sampling):
+            self.counts[token] = self.counts.get(token, 0) + 1
         finish: FinishReason | None = None
-        if token in self.sampling.stop_token_ids:
+        if token in self.sampling.stop_token_ids or (self.grammar is not None and self.grammar.is_over):
             finish = "stop"
         elif self.drawn >= self.limit:
             finish = "length"

@@ -100,6 +100,8 @@ class Streams:
         events: dict[str, list[types.TokenEvent]] = defaultdict(list)
         for stream_id, event in self._core.tick(parked):
             events[stream_id].append(event)
+        for stream_id, error in self._core.failures():
+            self._end(stream_id, error)
         batches: dict[Outlet, list[protocol.Tokens]] = defaultdict(list)
         for stream_id, new in events.items():
             stream = self._by_id[stream_id]

@@ -50,6 +50,7 @@ class Tokenizer:
         model_max_length: Longest sequence in tokens; None when neither the tokenizer nor the model names one.
         bos_id, eos_id, pad_id, unk_id: Ids of the named special tokens; None where absent.
         eos_ids: Every id that ends a turn: the end-of-sequence token and the list in `generation_config.json`.
+        special_ids: Every id that stands for no text: control tokens, those that end a turn among them.
         special_tokens: Named special tokens, such as `{"eos_token": "</s>"}`.
         chat_template: Jinja source; None when the model has none.
     """
@@ -77,6 +78,8 @@ class Tokenizer:
         added = backend.get_added_tokens_decoder().values()
         self._added = {token.content for token in added}
         self._specials = sorted({token.content for token in added if token.special and token.content}, key=len)[::-1]
+        special = {one for one, token in backend.get_added_tokens_decoder().items() if token.special}
+        self.special_ids: tuple[int, ...] = tuple(sorted(listed | special))
         self._first_special = _any_of(self._specials)
         control = {token.content for token in added if token.special or (template and token.content in template)}
         self._control = re.compile(f"(?={_any_of([text for text in control if len(text) > 1]).pattern})(?s:.)")
