@@ -146,6 +146,8 @@ class Piece:
         prompt_tokens: What the model read, where it tells; None leaves what was counted before.
         cached_tokens: Tokens of the prompt that were found computed.
         version: Of the weights: `base`, `<run_id>@<step>`, or what an upstream calls its own.
+        model: Catalog name of the model that answered in place of the one that was asked for; None = that one. Such
+            an answer is not kept in a cache.
     """
 
     text: str = ""
@@ -156,6 +158,7 @@ class Piece:
     prompt_tokens: int | None = None
     cached_tokens: int = 0
     version: str = "base"
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

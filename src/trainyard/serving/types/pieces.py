@@ -20,6 +20,7 @@ def join(pieces: Sequence[Piece]) -> Piece:
         prompt_tokens=told[-1] if told else None,
         cached_tokens=max(piece.cached_tokens for piece in pieces),
         version=last.version,
+        model=last.model,
     )
 
 
