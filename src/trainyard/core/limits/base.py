@@ -31,8 +31,15 @@ class Limiter(Protocol):
         """
         ...
 
-    async def settle(self, reservation: Reservation, used: Amount) -> None:
-        """End the work: what was used counts from now for one window and for the period; the rest is free again."""
+    async def settle(self, reservation: Reservation, used: Amount, *, at: float | None = None) -> None:
+        """End the work: what was used counts from now for one window and for the period; the rest is free again.
+
+        Call it after the ledger entry is durable: quotas are loaded from there. Counters that cannot be reached are
+        told later; the work is done either way.
+
+        `at` is the `at` of the ledger entry, Unix seconds: it decides to which period of a quota the work belongs; now
+        when left out.
+        """
         ...
 
     async def refund(self, reservation: Reservation) -> None:

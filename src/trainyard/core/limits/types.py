@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -50,8 +52,7 @@ class Subject:
     quota: Quota = field(default_factory=Quota)
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True, gc=False):
     """What one request takes beside being one request.
 
     Attributes:
@@ -63,8 +64,7 @@ class Amount:
     cost_micros: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True, gc=False):
     """Where a caller stands with one bar, for the headers of an answer; of several subjects the tightest.
 
     Attributes:
@@ -78,8 +78,7 @@ class Standing:
     reset_s: float
 
 
-@dataclass(slots=True, kw_only=True)
-class Reservation:
+class Reservation(Struct, kw_only=True):
     """What a request holds from `reserve` to `settle` or `refund`.
 
     Attributes:
