@@ -1,17 +1,150 @@
 """Group commit for hot writes: statements of many requests, one transaction."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+
+from trainyard.core.db import committing, writer_thread
+from trainyard.core.db.spool import Spool
+from trainyard.core.db.statements import Write
+from trainyard.core.db.writer_thread import Item, Outcome, WriterThread
+
+__all__ = ["GroupWriter", "Write"]
+
+_STALL_S = 6.0
+"""Longer than a healthy commit and than Postgres' own time-out of statements."""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One statement that has to be durable before an answer is out.
+class GroupWriter:
+    """Commits what has gathered as one transaction, in one thread with a connection of its own.
 
-    Attributes:
-        sql: With named parameters (`:name`) that SQLite and Postgres both understand.
-        parameters: Their values.
+    For one event loop at a time. A database that is away is looked for twice a second; what is in the spool is
+    written as soon as it is found, what dead processes left too.
     """
 
-    sql: str
-    parameters: Mapping[str, object]
+    def __init__(
+        self, url: str, *, sync: str = "normal", spool: Spool | None = None, max_waiting: int = 20_000
+    ) -> None:
+        """Prepare; the thread begins with the first write.
+
+        Args:
+            url: As of `Database`.
+            sync: As of `Database`.
+            spool: Where lists that may go there wait while the database is away.
+            max_waiting: Lists that may wait at once; one more is refused.
+        """
+        self._connect = functools.partial(committing.connect, url, sync)
+        self._spool = spool
+        self._max_waiting = max_waiting
+        self._thread: WriterThread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathering: list[Item] = []
+        self._waiting = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self._on_spooled: Callable[[Sequence[Write]], None] | None = None
+        self._on_replayed: Callable[[], None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Lists that are neither written nor refused yet."""
+        return self._waiting
+
+    def observe(self, on_spooled: Callable[[Sequence[Write]], None], on_replayed: Callable[[], None]) -> None:
+        """Have the event loop call one with each list that went to the spool, the other when the spool is empty."""
+        self._on_spooled, self._on_replayed = on_spooled, on_replayed
+
+    async def start(self) -> None:
+        """Connect and write what is in the spool; when the database is away it returns without, and goes on trying."""
+        await self.write([])
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Make one list durable in the database, all of it or nothing.
+
+        Raises:
+            errors.Unavailable: Code `ledger_unavailable`: the database is gone, locked or full, or too much waits.
+            errors.Conflict: Code `write_conflict`: a constraint forbids it.
+            errors.InvalidRequest: Code `unstorable_value`.
+        """
+        await self.submit(writes)
+
+    def submit(self, writes: Sequence[Write], *, may_spool: bool = False) -> asyncio.Future[bool]:
+        """Give one list to the thread; whether the caller waits or not, it is written.
+
+        Args:
+            writes: All or nothing.
+            may_spool: Whether it may wait in the spool; then it must do no harm when it runs twice, late, or after
+                lists that were submitted later.
+
+        Returns:
+            Resolves to True when the list is in the database, to False when it is in the spool; raises as `write`.
+            Cancelling it stops nothing.
+        """
+        if self._thread is None or self._waiting >= self._max_waiting:
+            self._begin_or_refuse()
+        loop = self._loop
+        assert loop is not None
+        future: asyncio.Future[bool] = loop.create_future()
+        if not self._gathering:
+            loop.call_soon(self._hand_over)  # once for all that is submitted in this turn of the loop
+        self._gathering.append(Item(writes, future, may_spool))
+        self._waiting += 1
+        return future
+
+    async def aclose(self) -> None:
+        """Write what waits and end the thread; what comes later is refused."""
+        self._is_closed = True
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._hand_over_to(thread)
+        thread.put(None)
+        await asyncio.to_thread(thread.join)
+        await asyncio.sleep(0)  # the last answers stand in the loop's queue before our own waking
+        if self._watch is not None:
+            self._watch.cancel()
+
+    # ------------------------------------------------------------------ inside
+
+    def _begin_or_refuse(self) -> None:
+        if self._is_closed or self._waiting >= self._max_waiting:
+            raise committing.away(None)
+        self._loop = asyncio.get_running_loop()
+        self._thread = WriterThread(self._connect, self._spool, self._answer, self._replayed)
+        self._watch = self._loop.call_later(1, self._look)
+
+    def _hand_over(self) -> None:
+        if self._thread is not None:
+            self._hand_over_to(self._thread)
+
+    def _hand_over_to(self, thread: WriterThread) -> None:
+        if self._gathering:
+            batch, self._gathering = self._gathering, []
+            thread.put(batch)
+
+    def _look(self) -> None:
+        """Look once a second whether a commit hangs."""
+        if self._thread is not None and self._loop is not None:
+            self._thread.interrupt_stalled(_STALL_S)
+            self._watch = self._loop.call_later(1, self._look)
+
+    def _answer(self, items: Sequence[Item], outcome: Outcome) -> None:
+        """Called in the thread."""
+        self._call(self._resolve, items, outcome)
+
+    def _replayed(self) -> None:
+        """Called in the thread."""
+        if self._on_replayed is not None:
+            self._call(self._on_replayed)
+
+    def _call(self, function: Callable[..., None], *args: object) -> None:
+        assert self._loop is not None
+        if not self._loop.is_closed():  # else nobody waits any more
+            self._loop.call_soon_threadsafe(function, *args)
+
+    def _resolve(self, items: Sequence[Item], outcome: Outcome) -> None:
+        self._waiting -= len(items)
+        if outcome is False and self._on_spooled is not None:
+            for item in items:
+                self._on_spooled(item.writes)
+        writer_thread.resolve(items, outcome)

@@ -1,0 +1,76 @@
+"""What a hot write is, and its SQL in the words of each driver."""
+
+import functools
+import itertools
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Marker = Literal["?", "%s"]
+"""How a driver writes a parameter by position: sqlite3 and psycopg."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One statement that has to be durable before an answer is out.
+
+    Attributes:
+        sql: With named parameters (`:name`) that SQLite and Postgres both understand.
+        parameters: Their values.
+    """
+
+    sql: str
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL with parameters by position.
+
+    Attributes:
+        sql: For the driver.
+        row: Takes the parameters by name and gives them in the order of the marks.
+    """
+
+    sql: str
+    row: Callable[[Mapping[str, object]], tuple[object, ...]]
+
+
+_PART = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|::|(?<![\w:]):(?P<name>[A-Za-z_]\w*)|%")
+"""Literals, quoted names and casts, in which a colon names nothing; parameters; signs that psycopg reads."""
+
+
+@functools.lru_cache(maxsize=512)
+def translated(sql: str, marker: Marker) -> Statement:
+    """Put named parameters into a driver's words, once per SQL and driver."""
+    names: list[str] = []
+
+    def part(found: re.Match[str]) -> str:
+        if found["name"]:
+            names.append(found["name"])
+            return marker
+        return found[0].replace("%", "%%") if marker == "%s" else found[0]
+
+    return Statement(_PART.sub(part, sql), _picker(names))
+
+
+def runs(lists: Iterable[Sequence[Write]], marker: Marker) -> Iterator[tuple[str, list[tuple[object, ...]]]]:
+    """Cut lists of writes, in their order, into runs of the same SQL, each with its rows.
+
+    Raises:
+        KeyError: A write lacks a parameter that its SQL names.
+    """
+    for sql, writes in itertools.groupby(itertools.chain.from_iterable(lists), operator.attrgetter("sql")):
+        statement = translated(sql, marker)
+        yield statement.sql, [statement.row(write.parameters) for write in writes]
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, object]], tuple[Any, ...]]:
+    if not names:
+        return lambda _parameters: ()
+    if len(names) == 1:
+        only = names[0]
+        return lambda parameters: (parameters[only],)
+    return operator.itemgetter(*names)
