@@ -1,7 +1,8 @@
 """The Meter Protocol: let in, do the work, settle. Services see nothing else of limits and ledger."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from trainyard.core.db.writer import Write
 from trainyard.core.metering.types import Job, Used
@@ -9,7 +10,15 @@ from trainyard.core.principal import Principal
 
 
 class Charge(Protocol):
-    """One request that was let in. Exactly one of `settle` and `refund` has to follow; a second one changes nothing."""
+    """One request that was let in. Exactly one of `settle` and `refund` has to follow; a second one changes nothing.
+
+    Whoever opens a charge holds it in `async with`: a block that is left without either, by a fault or because its task
+    was cancelled, refunds. Nothing else does: a charge that is dropped outside of a block keeps its reservation.
+
+        async with await meter.open(principal, job) as charge:
+            answer = await work()
+            await charge.settle(Used(...))
+    """
 
     @property
     def headers(self) -> Sequence[tuple[bytes, bytes]]:
@@ -19,6 +28,12 @@ class Charge(Protocol):
     async def settle(self, used: Used, *also: Write) -> None:
         """Charge what was used; durable together with `also`, in one transaction, when this returns.
 
+        Cancelling it does not undo it: the entry is written and the reservation ends, only nobody waits for it.
+
+        Args:
+            used: As the answer says it.
+            also: Have to do no harm when they run late or twice: while the database is away they wait in a file.
+
         Raises:
             errors.Unavailable: Code `ledger_unavailable`: it could be written nowhere; nothing was charged.
         """
@@ -26,6 +41,16 @@ class Charge(Protocol):
 
     async def refund(self) -> None:
         """Undo the reservation; the work failed and nobody pays for it."""
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Begin the block in which the work is done."""
+        ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Refund unless the charge was settled."""
         ...
 
 

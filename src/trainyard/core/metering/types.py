@@ -45,9 +45,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Used:
-    """What was done in the end, as the answer says it."""
+    """What was done in the end, as the answer says it.
+
+    Attributes:
+        free_prompt_tokens: Those of the prompt tokens that belong to parts of the answer which were there already, in a
+            batch of which other parts were computed: neither charged nor counted against limits.
+        free_completion_tokens: The same of the completion tokens.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
     outcome: Outcome = "done"
+    free_prompt_tokens: int = 0
+    free_completion_tokens: int = 0

@@ -1,0 +1,177 @@
+"""One request on its way from the reservation to its entry in the ledger."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock
+from trainyard.core.db.writer import Write
+from trainyard.core.ledger.types import Entry
+from trainyard.core.limits.base import Limiter
+from trainyard.core.limits.types import Amount, Reservation
+from trainyard.core.metering import headers
+from trainyard.core.metering.meters import MeterMetrics
+from trainyard.core.metering.types import Job, Used
+from trainyard.core.principal import Principal
+
+
+class Recorder(Protocol):
+    """What metering needs of the ledger."""
+
+    def submit(self, entry: Entry, also: Sequence[Write] = ()) -> asyncio.Future[bool]:
+        """Begin to record, as `Ledger.submit`."""
+        ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What all charges of a meter share.
+
+    Attributes:
+        process: Tells the entries of this process from all others'.
+        window_s: Of the limiter, for headers.
+        tasks: Work that outlives the request that began it.
+    """
+
+    limiter: Limiter
+    ledger: Recorder
+    clock: Clock
+    metrics: MeterMetrics
+    window_s: float
+    process: str = field(default_factory=lambda: secrets.token_hex(8))
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def entry_id(self, at: float) -> str:
+        """Make an id that sorts by time; `ids.new_id` costs twice what is left for an entry."""
+        return f"use_{int(at * 1000):011x}{self.process}{next(self.numbers):06x}"
+
+    def finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with work whose caller has left."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+class MeteredCharge:
+    """A reservation and what is known of its work; see `Charge`."""
+
+    __slots__ = ("_began_s", "_headers", "_is_over", "_job", "_parts", "_principal", "_reservation")
+
+    def __init__(self, parts: Parts, principal: Principal, job: Job, reservation: Reservation, began_s: float) -> None:
+        self._parts = parts
+        self._principal = principal
+        self._job = job
+        self._reservation = reservation
+        self._began_s = began_s
+        self._is_over = False
+        self._headers: headers.Headers | None = None
+
+    @property
+    def headers(self) -> headers.Headers:
+        """Headers of the answer, as the bars stood when the request was let in."""
+        if self._headers is None:
+            self._headers = headers.of_reservation(self._reservation, self._parts.window_s)
+        return self._headers
+
+    async def settle(self, used: Used, *also: Write) -> None:
+        """Charge what was used; see `Charge.settle`."""
+        if self._is_over:
+            return
+        self._is_over = True
+        entry = self._entry(used)
+        try:
+            written = self._parts.ledger.submit(entry, also)
+        except errors.TrainyardError:
+            await self._release("lost")
+            raise
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:
+            self._parts.finish(self._finish(entry, written))
+            raise
+        except errors.TrainyardError:
+            await self._release("lost")
+            raise
+        await self._count(entry)
+
+    async def refund(self) -> None:
+        """Undo the reservation; see `Charge.refund`."""
+        if not self._is_over:
+            self._is_over = True
+            await self._release("refunded")
+
+    async def __aenter__(self) -> Self:
+        """Begin the block in which the work is done."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Refund unless the charge was settled."""
+        await self.refund()
+
+    # ------------------------------------------------------------------ inside
+
+    def _entry(self, used: Used) -> Entry:
+        job, principal, parts = self._job, self._principal, self._parts
+        at = parts.clock.now()
+        charged = cost_micros = 0
+        if not job.cached:
+            prompt = used.prompt_tokens - used.free_prompt_tokens
+            completion = used.completion_tokens - used.free_completion_tokens
+            charged, cost_micros = prompt + completion, job.prices.cost_micros(prompt, completion)
+        return Entry(
+            entry_id=parts.entry_id(at),
+            at=at,
+            tenant=principal.tenant,
+            user=principal.user,
+            key_id=principal.key_id,
+            request_id=job.request_id,
+            route=job.route,
+            model=job.model,
+            outcome=used.outcome,
+            cached=job.cached,
+            prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            completion_tokens=used.completion_tokens,
+            charged_tokens=charged,
+            cost_micros=cost_micros,
+            seconds=max(0.0, parts.clock.monotonic() - self._began_s),
+        )
+
+    async def _finish(self, entry: Entry, written: asyncio.Future[bool]) -> None:
+        try:
+            await written
+        except errors.TrainyardError:
+            await self._release("lost")
+            return
+        await self._count(entry)
+
+    async def _count(self, entry: Entry) -> None:
+        self._parts.metrics.settle(entry)
+        amount = Amount(entry.charged_tokens, entry.cost_micros)
+        await self._held(lambda: self._parts.limiter.settle(self._reservation, amount, at=entry.at))
+
+    async def _release(self, how: str) -> None:
+        self._parts.metrics.end(how)
+        await self._held(lambda: self._parts.limiter.refund(self._reservation))
+
+    async def _held(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Tell the limiter; when the caller is cancelled in the middle, it is told again by somebody who stays."""
+        try:
+            await step()
+        except asyncio.CancelledError:
+            self._parts.finish(step())
+            raise
+
+
+async def drained(tasks: set[asyncio.Task[None]]) -> None:
+    """Wait for all work that outlived its requests."""
+    while tasks:
+        await asyncio.gather(*tasks)

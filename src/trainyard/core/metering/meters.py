@@ -1,0 +1,57 @@
+"""Prometheus' view of metering."""
+
+from trainyard.core import errors
+from trainyard.core.ledger.types import Entry
+from trainyard.core.telemetry import Metrics
+
+
+class MeterMetrics:
+    """The metrics of one meter; models are those of the catalog, so that labels stay few.
+
+    Attributes:
+        open: Reservations that are neither settled nor refunded.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._admitted = metrics.counter("trainyard_admitted_requests", "Requests let in by the limits", ("route",))
+        self._refused = metrics.counter(
+            "trainyard_refused_requests", "Requests not let in, by the bar in their way", ("reason",)
+        )
+        self.open = metrics.gauge("trainyard_open_reservations", "Requests that hold a reservation").of()
+        self._ended = metrics.counter(
+            "trainyard_charges",
+            "Ends of admitted requests: done, cancelled, failed, cached, refunded or lost",
+            ("end",),
+        )
+        self._tokens = metrics.counter(
+            "trainyard_settled_tokens", "Tokens in the ledger by model and kind", ("model", "kind")
+        )
+        self._cost = metrics.counter("trainyard_settled_cost_micros", "Millionths of the currency charged", ("model",))
+
+    def admit(self, route: str) -> None:
+        """Count a request that was let in."""
+        self._admitted.of(route).inc()
+        self.open.inc()
+
+    def refuse(self, error: errors.TrainyardError) -> None:
+        """Count a request that was not let in, by code and dimension."""
+        dimension = error.data.get("dimension")
+        self._refused.of(f"{error.code}:{dimension}" if isinstance(dimension, str) else error.code).inc()
+
+    def end(self, how: str) -> None:
+        """Count the end of a request without an entry."""
+        self.open.dec()
+        self._ended.of(how).inc()
+
+    def settle(self, entry: Entry) -> None:
+        """Count what an entry says."""
+        self.end("cached" if entry.cached else entry.outcome)
+        if entry.charged_tokens:
+            self._tokens.of(entry.model, "prompt").inc(entry.prompt_tokens)
+            self._tokens.of(entry.model, "completion").inc(entry.completion_tokens)
+            if entry.cached_tokens:
+                self._tokens.of(entry.model, "prompt_cached").inc(entry.cached_tokens)
+        else:
+            self._tokens.of(entry.model, "free").inc(entry.prompt_tokens + entry.completion_tokens)
+        if entry.cost_micros:
+            self._cost.of(entry.model).inc(entry.cost_micros)

@@ -1,0 +1,77 @@
+"""Letting work in by the limits, and charging what it used."""
+
+from collections.abc import Callable, Sequence
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock
+from trainyard.core.limits.base import Limiter
+from trainyard.core.limits.types import Amount, Subject
+from trainyard.core.metering import headers
+from trainyard.core.metering.charges import MeteredCharge, Parts, Recorder, drained
+from trainyard.core.metering.meters import MeterMetrics
+from trainyard.core.metering.types import Job
+from trainyard.core.principal import Principal
+from trainyard.core.telemetry import Metrics
+
+NOTHING = Amount()
+
+
+class Metering:
+    """The `Meter` of a server.
+
+    Args:
+        limiter: Counts what runs and what ran.
+        ledger: Keeps what was used.
+        subjects: Tells the subjects of a principal with their limits, from memory: `APIKeyManager.subjects`.
+        clock: For the times of entries.
+        metrics: Of the server.
+        window_s: Of the limiter, for headers.
+    """
+
+    def __init__(
+        self,
+        limiter: Limiter,
+        ledger: Recorder,
+        subjects: Callable[[Principal], Sequence[Subject]],
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        window_s: float,
+    ) -> None:
+        self._subjects = subjects
+        self._parts = Parts(limiter, ledger, clock, MeterMetrics(metrics), window_s)
+
+    async def open(self, principal: Principal, job: Job) -> MeteredCharge:
+        """Reserve a request with the most that it can use; a cached one takes no tokens.
+
+        Raises:
+            errors.LimitReached, errors.QuotaExhausted, errors.InvalidRequest, errors.Unavailable: As
+                `Limiter.reserve`; the first has `window_s` in its data too, both say when to come again.
+        """
+        parts = self._parts
+        began_s = parts.clock.monotonic()
+        amount = NOTHING
+        if not job.cached:
+            most = job.max_completion_tokens
+            amount = Amount(job.prompt_tokens + most, job.prices.cost_micros(job.prompt_tokens, most))
+        try:
+            reservation = await parts.limiter.reserve(self._subjects(principal), amount)
+        except errors.TrainyardError as error:
+            parts.metrics.refuse(error)
+            self._explain(error)
+            raise
+        parts.metrics.admit(job.route)
+        return MeteredCharge(parts, principal, job, reservation, began_s)
+
+    async def aclose(self) -> None:
+        """Wait for charges whose callers have left; the ledger's writer has to close after this."""
+        await drained(self._parts.tasks)
+
+    def _explain(self, error: errors.TrainyardError) -> None:
+        """Add what the headers of the answer need."""
+        if isinstance(error, errors.LimitReached):
+            error.data.setdefault(headers.WINDOW_S, self._parts.window_s)
+        elif isinstance(error, errors.QuotaExhausted) and error.retry_after_s is None:
+            reset_at = error.data.get("reset_at")
+            if isinstance(reset_at, int | float):
+                error.retry_after_s = max(0.0, reset_at - self._parts.clock.now())
