@@ -209,7 +209,7 @@ class KeyChanges:
         record = rows.find(connection, key_id=key_id)
         if record is None or not (by is None or by.sees(record.tenant)):
             raise errors.NotFound(
-                f"There is no key {key_id[:60]!r}; a list of the keys shows their ids", param="key_id"
+                f"There is no key {format.safe_id(key_id)!r}; a list of the keys shows their ids", param="key_id"
             )
         return record
 

@@ -28,6 +28,11 @@ def canonical(key: object) -> str | None:
     return f"sk-{match[1]}" if match else None
 
 
+def safe_id(key_id: str) -> str:
+    """Repeat what was given as an id in a message; of a key that somebody gave instead, its prefix alone."""
+    return f"{key_id[:PREFIX_CHARACTERS]}…" if canonical(key_id) else key_id[:60]
+
+
 def digest(key: str, pepper: bytes) -> str:
     """Hash a canonical key; 256 random bits need no slow hash, and the pepper is not in the database."""
     return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,96 @@
+"""`/v1/admin/keys`: make, list, show, change, rotate and revoke keys."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+from starlette.responses import Response
+
+from trainyard.core import errors
+from trainyard.core.db import Database
+from trainyard.core.http import auth, error_bodies
+from trainyard.core.http.admin_bodies import KeyChange, KeyInfo, KeyList, KeyWish, NewKeyInfo, Rotation, Scope
+from trainyard.core.keys import APIKeyManager, KeyRecord, NewKey, OwnLimits, OwnQuota, Which
+from trainyard.core.keys.store.keys import Status
+from trainyard.core.principal import Principal
+
+Admin = Annotated[Principal, Depends(auth.principal("admin"))]
+"""The principal of a key that may administer."""
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of this answer.")]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000, description="Entries to leave out from the beginning.")]
+KeyId = Annotated[str, Path(max_length=64, description="`key_…`; GET /v1/admin/keys lists them.")]
+
+_STATE = error_bodies.responses("native", errors.Conflict)
+
+
+def router(keys: APIKeyManager, database: Database) -> APIRouter:
+    """Build the routes; an administrator sees keys of his own tenant, an operator those of all.
+
+    Args:
+        keys: What they look after.
+        database: Whose threads do the work.
+    """
+    routes = APIRouter(prefix="/v1/admin/keys", tags=["administration"])
+
+    def shown(record: KeyRecord) -> KeyInfo:
+        return KeyInfo.model_validate(keys.describe(record))
+
+    def revealed(new: NewKey, response: Response) -> NewKeyInfo:
+        response.headers["Cache-Control"] = "no-store"
+        return NewKeyInfo.model_validate({**keys.describe(new.record), "key": new.key})
+
+    @routes.post("", status_code=201, summary="Make a key")
+    async def create_key(who: Admin, wish: KeyWish, response: Response) -> NewKeyInfo:
+        """Make a key; the answer is the only one that has it in full."""
+        by = keys.authority(who)
+        new = await database.call(
+            keys.create,
+            wish.user_id,
+            wish.description,
+            tenant=by.tenant if wish.tenant is None else wish.tenant,
+            scopes=wish.scopes,
+            expires_at=wish.expires_at,
+            limits=OwnLimits(**wish.limits.model_dump()),
+            quota=OwnQuota(**wish.quota.model_dump()),
+            by=by,
+        )
+        return revealed(new, response)
+
+    @routes.get("", summary="List keys")
+    async def list_keys(
+        who: Admin,
+        tenant: Annotated[str | None, Query(max_length=128, description="Only those of this tenant.")] = None,
+        user_id: Annotated[str | None, Query(max_length=128, description="Only those of this owner.")] = None,
+        scope: Annotated[Scope | None, Query(description="Only those that have this scope.")] = None,
+        status: Annotated[Status, Query(description="`live` = active and expired ones, not revoked ones.")] = "live",
+        limit: Limit = 50,
+        offset: Offset = 0,
+    ) -> KeyList:
+        """List keys, oldest first, without anything that would help to guess one."""
+        which = Which(tenant, user_id, scope, status)
+        found, total = await database.call(keys.page, which, limit, offset, by=keys.authority(who))
+        return KeyList(results=[shown(record) for record in found], total=total, limit=limit, offset=offset)
+
+    @routes.get("/{key_id}", summary="Show a key")
+    async def show_key(who: Admin, key_id: KeyId) -> KeyInfo:
+        """Show one key, a revoked one too."""
+        return shown(await database.call(keys.show, key_id, by=keys.authority(who)))
+
+    @routes.patch("/{key_id}", summary="Change a key", responses=_STATE)
+    async def update_key(who: Admin, key_id: KeyId, change: KeyChange) -> KeyInfo:
+        """Change what the body names; null takes a value back, what is left out stays."""
+        return shown(await database.call(keys.update, key_id, change.wishes(), by=keys.authority(who)))
+
+    @routes.post("/{key_id}/rotate", status_code=201, summary="Rotate a key", responses=_STATE)
+    async def rotate_key(who: Admin, key_id: KeyId, response: Response, rotation: Rotation | None = None) -> NewKeyInfo:
+        """Put a new key in the place of one; it keeps limits, quota and consumption. Both work for the overlap."""
+        overlap_s = rotation.overlap_s if rotation is not None else 0.0
+        new = await database.call(keys.rotate_key, key_id, overlap_s, by=keys.authority(who))
+        return revealed(new, response)
+
+    @routes.delete("/{key_id}", summary="Revoke a key", responses=_STATE)
+    async def revoke_key(who: Admin, key_id: KeyId) -> KeyInfo:
+        """End a key for good; its record stays. A second time answers the same and changes nothing."""
+        return shown(await database.call(keys.revoke, key_id, by=keys.authority(who)))
+
+    return routes
