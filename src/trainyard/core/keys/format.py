@@ -35,7 +35,7 @@ def safe_id(key_id: str) -> str:
 
 def digest(key: str, pepper: bytes) -> str:
     """Hash a canonical key; 256 random bits need no slow hash, and the pepper is not in the database."""
-    return hmac.new(pepper, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, key.encode(), "sha256").hex()
 
 
 def derive_pepper(secret: bytes) -> bytes:

@@ -13,6 +13,7 @@ from trainyard.core.keys.snapshot import Snapshot
 from trainyard.core.keys.store import EPOCH
 from trainyard.core.keys.store import keys as rows
 from trainyard.core.keys.store import tenants as tenant_rows
+from trainyard.core.keys.types import KeyRecord
 from trainyard.core.limits.types import Subject
 from trainyard.core.principal import Principal
 from trainyard.core.settings import LimitSettings
@@ -59,13 +60,22 @@ class LiveKeys:
         """
         text = format.canonical(key)
         record = self._snapshot.find(text, self._pepper) if text and self._snapshot else None
-        if record is None:
-            raise errors.Unauthenticated(_UNKNOWN)
-        now = self._clock.now()
-        if not record.is_valid(now):
-            raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
-        self._used_at[record.id] = now
-        return record.principal()
+        return self._accept(record)
+
+    def recognise_fresh(self, key: str | None) -> Principal | None:
+        """Do as `recognise` when the snapshot is new enough for this key; None when the database has to be read first.
+
+        Raises:
+            errors.Unauthenticated: As `recognise`.
+        """
+        snapshot, age_s = self._snapshot, self._clock.monotonic() - self._checked_at
+        if snapshot is None or age_s >= REFRESH_S:
+            return None
+        text = format.canonical(key)
+        record = snapshot.find(text, self._pepper) if text else None
+        if record is None and text is not None and age_s >= MISS_S:
+            return None
+        return self._accept(record)
 
     def subjects(self, principal: Principal) -> tuple[Subject, ...]:
         """Tell for whom the work of a key is limited, by the snapshot alone; never blocks.
@@ -140,6 +150,15 @@ class LiveKeys:
         except errors.Unavailable as error:
             self._used_at = {**used_at, **self._used_at}
             _log.warning("last_use_not_written", reason=error.message)
+
+    def _accept(self, record: KeyRecord | None) -> Principal:
+        if record is None or self._snapshot is None:
+            raise errors.Unauthenticated(_UNKNOWN)
+        now = self._clock.now()
+        if not record.is_valid(now):
+            raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
+        self._used_at[record.id] = now
+        return self._snapshot.principal(record)
 
     def _is_older(self, age_s: float) -> bool:
         return self._snapshot is None or self._clock.monotonic() - self._checked_at >= age_s

@@ -72,6 +72,14 @@ class APIKeyManager(KeyChanges):
         """
         return self._live.recognise(key)
 
+    def recognise_fresh(self, key: str | None) -> Principal | None:
+        """Do as `recognise` at half its cost when nothing has to be read before; None when `refresh` has to be called.
+
+        Raises:
+            errors.Unauthenticated: As `LiveKeys.recognise`.
+        """
+        return self._live.recognise_fresh(key)
+
     def is_stale_for(self, key: str | None) -> bool:
         """Whether `authenticate` reads the database before it judges this key."""
         return self._live.is_stale_for(key)

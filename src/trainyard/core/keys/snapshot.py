@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from trainyard.core.keys import format
 from trainyard.core.keys.types import KeyRecord, TenantRecord
 from trainyard.core.limits.types import Subject
+from trainyard.core.principal import Principal
 from trainyard.core.settings import LimitSettings
 
 _NOBODY = "0" * 64
@@ -35,6 +36,7 @@ class Snapshot:
         self._defaults = defaults or LimitSettings()
         self._by_id = {record.id: record for record in self._records}
         self._newest = {record.account_id: record for record in self._records}
+        self._principals: dict[str, Principal] = {}
         self._subjects: dict[str, tuple[Subject, ...]] = {}
         by_prefix: dict[str, list[KeyRecord]] = {}
         for record in self._records:
@@ -59,6 +61,13 @@ class Snapshot:
                 found = record
         if not candidates:
             hmac.compare_digest(_NOBODY, digest)
+        return found
+
+    def principal(self, record: KeyRecord) -> Principal:
+        """Tell who acts with a key; one object per key."""
+        found = self._principals.get(record.id)
+        if found is None:
+            found = self._principals[record.id] = record.principal()
         return found
 
     def record(self, key_id: str) -> KeyRecord | None:
