@@ -11,6 +11,7 @@ from trainyard.core import errors
 from trainyard.engine import checkpoint, durability, loading, types
 from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.durability import StateSnapshot
+from trainyard.engine.embedding import EmbeddingPass
 from trainyard.engine.grammar import Grammars
 from trainyard.engine.sampler import Sampler
 from trainyard.engine.trainer import Trainer, TrainingPass
@@ -165,6 +166,21 @@ class EngineCore:
         run = self._trainer.runs.get(run_id)
         if run is not None:
             run.durable_step = max(run.durable_step, step)
+
+    # ------------------------------------------------------------- embedding
+    def begin_embedding(self, request: types.EmbedRequest) -> EmbeddingPass:
+        """Plan the computation of vectors with the weights of this moment; it must be closed, done or not.
+
+        Raises:
+            errors.InvalidRequest: A text or the layer is not one of this model.
+            errors.NotFound: As `admit`.
+        """
+        if request.run_id is not None:
+            run = self._trainer.run(request.run_id)
+            return EmbeddingPass(self._decoder, request, run.weights, run.version)
+        if request.adapter_dir is not None:
+            return EmbeddingPass(self._decoder, request, *self._sampler.saved_adapter(Path(request.adapter_dir)))
+        return EmbeddingPass(self._decoder, request)
 
     # -------------------------------------------------------------- sampling
     def admit(self, request: types.GenerateRequest) -> None:

@@ -28,6 +28,22 @@ class Pass(Protocol):
         ...
 
 
+class Embedding(Protocol):
+    """The computation of one `embed` call."""
+
+    def step(self) -> bool:
+        """Compute a bounded part (at most about 50 ms); true when all is done."""
+        ...
+
+    def result(self) -> types.EmbedResult:
+        """Give the vectors once `step` was true."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the weights, done or not."""
+        ...
+
+
 def withdrawn() -> errors.TrainyardError:
     """Make the result of a call that was taken back; its caller is not there to read it."""
     return errors.Unavailable("the caller took the call back", code="withdrawn")
@@ -78,6 +94,10 @@ class Core(Protocol[SnapshotT]):
 
     def mark_durable(self, run_id: str, step: int) -> None:
         """Note that a write is finished; a run that was closed meanwhile is ignored."""
+        ...
+
+    def begin_embedding(self, request: types.EmbedRequest) -> Embedding:
+        """Plan the computation of vectors with the weights of this moment."""
         ...
 
     def admit(self, request: types.GenerateRequest) -> None:

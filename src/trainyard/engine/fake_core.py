@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from trainyard.core import errors
-from trainyard.engine import calls, cores, types
+from trainyard.engine import calls, cores, embed_inputs, types
+from trainyard.engine.fake_embedding import DIMENSIONS, FakeEmbedding
 
 FIRST_LOSS: Final = 4.0
 LOSS_FALL: Final = 0.8
 """Loss before step n is FIRST_LOSS * LOSS_FALL ** n, whatever the data."""
-
-_HIDDEN: Final = 16
 
 
 class FakeState(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +133,7 @@ class FakeCore:
             name=self._name,
             architecture="fake",
             parameters=0,
-            hidden_size=_HIDDEN,
+            hidden_size=DIMENSIONS,
             layers=1,
             heads=1,
             kv_heads=1,
@@ -178,7 +177,7 @@ class FakeCore:
             pending_tokens=run.pending_tokens,
             gradients_lost=run.gradients_lost,
             rolled_back=run.rolled_back,
-            trainable_parameters=2 * _HIDDEN * run.spec.lora_r * len(run.spec.target_modules),
+            trainable_parameters=2 * DIMENSIONS * run.spec.lora_r * len(run.spec.target_modules),
             learning_rate=run.spec.learning_rate,
         )
 
@@ -279,6 +278,12 @@ class FakeCore:
         if (run := self._runs.get(run_id)) is not None:
             run.durable_step = max(run.durable_step, step)
 
+    # ------------------------------------------------------------- embedding
+    def begin_embedding(self, request: types.EmbedRequest) -> FakeEmbedding:
+        """Take texts in."""
+        texts = embed_inputs.read(request, self._vocab_size, self._max_positions, layers=1)
+        return FakeEmbedding(request, texts, self._version(request.run_id, request.adapter_dir))
+
     # -------------------------------------------------------------- sampling
     def admit(self, request: types.GenerateRequest) -> None:
         """Take a stream in."""
@@ -287,13 +292,9 @@ class FakeCore:
             message = f"the prompt has {len(prompt)} tokens; the context of this model holds {self._max_positions}"
             raise errors.InvalidRequest(message, code="context_length_exceeded", param="prompt")
         self._check_tokens(prompt, "prompt")
-        version = "base"
-        if request.run_id is not None:
-            version = f"{request.run_id}@{self._run(request.run_id).step}"
-        elif request.adapter_dir is not None:
-            if not (Path(request.adapter_dir) / "adapter_config.json").exists():
-                raise errors.NotFound("there is no adapter in that directory", code="adapter_not_found")
-            version = Path(request.adapter_dir).name
+        if request.sampling.grammar is not None and self._script is None:
+            raise errors.InvalidRequest("drawn tokens of the fake follow no grammar", code="invalid_grammar")
+        version = self._version(request.run_id, request.adapter_dir)
         self._streams[request.stream_id] = _Stream(
             request, version, prompt, min(request.sampling.max_tokens, max(1, self._max_positions - len(prompt)))
         )
@@ -349,6 +350,15 @@ class FakeCore:
         if run_id not in self._runs:
             raise errors.NotFound(f"{run_id} is not open in this engine; open it first", code="run_not_open")
         return self._runs[run_id]
+
+    def _version(self, run_id: str | None, adapter_dir: str | None) -> str:
+        if run_id is not None:
+            return f"{run_id}@{self._run(run_id).step}"
+        if adapter_dir is None:
+            return "base"
+        if not (Path(adapter_dir) / "adapter_config.json").exists():
+            raise errors.NotFound("there is no adapter in that directory", code="adapter_not_found")
+        return Path(adapter_dir).name
 
     def _check(self, call: calls.ForwardBackward) -> None:
         if call.loss_fn != "causal_lm":
@@ -413,14 +423,14 @@ def _adapter(run: _Run, name: str) -> _Files:
     for target in run.spec.target_modules:
         block = "self_attn" if target in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
         prefix = f"base_model.model.model.layers.0.{block}.{target}"
-        tensors[f"{prefix}.lora_A.weight"] = np.full((rank, _HIDDEN), run.step, dtype=np.float32)
-        tensors[f"{prefix}.lora_B.weight"] = np.zeros((_HIDDEN, rank), dtype=np.float32)
+        tensors[f"{prefix}.lora_A.weight"] = np.full((rank, DIMENSIONS), run.step, dtype=np.float32)
+        tensors[f"{prefix}.lora_B.weight"] = np.zeros((DIMENSIONS, rank), dtype=np.float32)
     return ("adapter_config.json", config), tensors, "adapter_model.safetensors"
 
 
 def _merged(run: _Run, name: str) -> _Files:
-    config: dict[str, object] = {"architectures": ["fake"], "hidden_size": _HIDDEN, "_name_or_path": name}
+    config: dict[str, object] = {"architectures": ["fake"], "hidden_size": DIMENSIONS, "_name_or_path": name}
     tensors: dict[str, NDArray[np.float32]] = {
-        "model.embed_tokens.weight": np.full((1, _HIDDEN), run.step, dtype=np.float32)
+        "model.embed_tokens.weight": np.full((1, DIMENSIONS), run.step, dtype=np.float32)
     }
     return ("config.json", config), tensors, "model.safetensors"

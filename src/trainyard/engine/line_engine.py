@@ -73,6 +73,10 @@ class LineEngine(abc.ABC):
         """Write the run's weights into a new directory and verify by reading back."""
         return await self._request(calls.Save(run_id=run_id, mode=mode, directory=directory), types.SaveResult)
 
+    async def embed(self, request: types.EmbedRequest) -> types.EmbedResult:
+        """Turn texts into vectors."""
+        return await self._request(calls.Embed(request=request), types.EmbedResult)
+
     def generate(self, request: types.GenerateRequest) -> AsyncIterator[types.TokenEvent]:
         """Stream tokens; closing the iterator cancels at the next tick."""
         return self._tokens(request)

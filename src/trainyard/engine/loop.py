@@ -49,6 +49,12 @@ class _Training:
     runs: set[str]
 
 
+@dataclass(eq=False)
+class _Embedding:
+    running: cores.Embedding
+    job: _Job
+
+
 class ComputeLoop:
     """Runs a core in a thread of its own; all public methods may be called from any thread.
 
@@ -75,6 +81,7 @@ class ComputeLoop:
         self._writer = StateWriter(core, self._post, monotonic)
         self._waiting: dict[str, deque[_Job]] = {}
         self._passes: deque[_Training] = deque()
+        self._embeddings: deque[_Embedding] = deque()
         self._open_runs: set[str] = set()
         self._is_over = False  # nothing new is accepted; written by the compute thread
         self._has_ended = False  # nothing takes commands any more; guarded by _ending
@@ -139,10 +146,12 @@ class ComputeLoop:
             self._end()
 
     def round(self, wait_s: float | None) -> None:
-        """Take commands, waiting at most so long for one (None = for ever), decode one tick, train one micro-step."""
+        """Take commands, waiting at most so long for one (None = for ever), decode, train and embed one step each."""
         self._take_commands(wait_s)
         self._streams.tick()
         self._turn()
+        if self._embeddings:
+            self._embed()
 
     def _take_commands(self, wait_s: float | None) -> None:
         try:
@@ -155,7 +164,7 @@ class ComputeLoop:
 
     def _idle_s(self) -> float | None:
         """Seconds to wait for a command; 0 when there is work, None for ever."""
-        if self._passes or self._waiting or self._streams.can_decode:
+        if self._passes or self._waiting or self._embeddings or self._streams.can_decode:
             return 0.0
         waits = [self._streams.stalls_in_s(), POLL_S if self._writer.has_waiting else None]
         return min((wait for wait in waits if wait is not None), default=None)
@@ -182,6 +191,10 @@ class ComputeLoop:
     def _take_back(self, is_meant: Callable[[_Job], bool]) -> None:
         for run_id, jobs in list(self._waiting.items()):
             self._keep(run_id, deque(job for job in jobs if not is_meant(job)))
+        for embedding in list(self._embeddings):
+            if is_meant(embedding.job):
+                self._embeddings.remove(embedding)
+                embedding.running.close()
         for training in list(self._passes):
             for number, job in enumerate(training.jobs):
                 if is_meant(job):
@@ -238,6 +251,17 @@ class ComputeLoop:
         for job, result in zip(training.jobs, results, strict=False):
             _deliver(job, result)
 
+    def _embed(self) -> None:
+        """Compute one step of the first embedding; the others wait in order of arrival."""
+        embedding = self._embeddings[0]
+        is_done = self._guarded([embedding.job], embedding.running.step)
+        if is_done is False:
+            return
+        self._embeddings.popleft()
+        if is_done:
+            embedding.job.outlet.result(embedding.job.number, embedding.running.result())
+        embedding.running.close()
+
     # ------------------------------------------------------------------ calls
     def _do(self, job: _Job) -> None:
         answer = self._guarded([job], lambda: self._answer(job))
@@ -270,6 +294,9 @@ class ComputeLoop:
                 return self._core.run_state(run_id)
             case calls.Generate(request=request):
                 self._streams.admit(job.outlet, job.number, request)
+                return None
+            case calls.Embed(request=wanted):
+                self._embeddings.append(_Embedding(self._core.begin_embedding(wanted), job))
                 return None
             case _:
                 return self._answer_run(job.call)
@@ -311,8 +338,10 @@ class ComputeLoop:
         self._streams.end_all(error)
         jobs = [job for jobs in self._waiting.values() for job in jobs]
         jobs += [job for training in self._passes for job in training.jobs]
+        jobs += [embedding.job for embedding in self._embeddings]
         self._waiting.clear()
         self._passes.clear()
+        self._embeddings.clear()
         for job in jobs:
             job.outlet.error(job.number, copy_error(error))
 
