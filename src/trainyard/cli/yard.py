@@ -34,6 +34,7 @@ from trainyard.core.processes import (
     runfile,
 )
 from trainyard.core.settings import Settings
+from trainyard.core.telemetry import SHARED_DIRECTORY
 from trainyard.engine import addresses
 from trainyard.engine.server_config import EngineServerConfig
 
@@ -202,7 +203,7 @@ class Yard:
             worker=worker,
             workers=around.workers,
         )
-        shared = {"PROMETHEUS_MULTIPROC_DIR": str(self._metrics)} if around.workers > 1 else {}
+        shared = {SHARED_DIRECTORY: str(self._metrics)} if around.workers > 1 else {}
         return ChildSpec(
             name=name,
             argv=(sys.executable, "-m", "trainyard.app"),

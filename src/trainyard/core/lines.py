@@ -33,10 +33,12 @@ class Lines:
 
     Attributes:
         dropped: Lines that were never written: over the bound, or refused by the disk.
+        on_drop: Told how many were dropped, each time.
     """
 
     def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr, *, max_pending: int = MAX_PENDING_LINES):
         self.dropped = 0
+        self.on_drop: Callable[[int], None] = lambda _: None
         self._stream = stream
         self._max_pending = max_pending
         self._pending: deque[bytes] = deque()
@@ -48,7 +50,7 @@ class Lines:
         """Add a line, without its end; it is written within `GATHER_S`."""
         pending = self._pending
         if len(pending) >= self._max_pending:
-            self.dropped += 1
+            self._drop(1)
             return
         pending.append(line)
         loop = _running_loop()
@@ -76,10 +78,14 @@ class Lines:
         try:
             return self._write_out(ends_at)
         except (OSError, ValueError):  # a full disk, a reader that is gone, a closed stream: all one can do is count
-            self.dropped += self._forget()
+            self._drop(self._forget())
             return True
         finally:
             self._writing.release()
+
+    def _drop(self, lines: int) -> None:
+        self.dropped += lines
+        self.on_drop(lines)
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

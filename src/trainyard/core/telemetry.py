@@ -3,19 +3,21 @@
 import atexit
 import json
 import logging
+import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from trainyard.core.lines import Lines
@@ -25,6 +27,11 @@ MAX_CHILDREN = 500
 """Combinations of label values per metric; further ones are counted under `other`."""
 
 _LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+SHARED_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Variable that prometheus_client reads when it is imported: where several processes keep their counts."""
+
+Merge = Literal["livesum", "livemax", "livemin", "livemostrecent"]
 
 _Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
@@ -58,18 +65,21 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._shared: list[Collector] = []
         self.requests = self.counter("trainyard_http_requests", "Answered requests", ("method", "route", "status"))
         self.request_s = self.histogram("trainyard_http_request_seconds", "Time to the last byte", ("method", "route"))
         self.in_flight = self.gauge("trainyard_http_requests_in_flight", "Requests being answered").of()
-        self.registry.register(_DroppedLines())
+        _LINES.on_drop = self.counter("trainyard_log_lines_dropped", "Log lines not written").of().inc
 
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Family[Counter]:
         """Declare a counter; Prometheus shows it as `<name>_total`."""
         return Family(Counter(name, documentation, labels, registry=self.registry), labels)
 
-    def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Family[Gauge]:
-        """Declare a gauge."""
-        return Family(Gauge(name, documentation, labels, registry=self.registry), labels)
+    def gauge(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, merge: Merge = "livesum"
+    ) -> Family[Gauge]:
+        """Declare a gauge; `merge` makes one value of those of several processes."""
+        return Family(Gauge(name, documentation, labels, registry=self.registry, multiprocess_mode=merge), labels)
 
     def histogram(
         self, name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = _LATENCY_BUCKETS_S
@@ -77,9 +87,34 @@ class Metrics:
         """Declare a histogram; the default buckets are for seconds."""
         return Family(Histogram(name, documentation, labels, registry=self.registry, buckets=buckets), labels)
 
+    def add(self, collector: Collector) -> None:
+        """Take in metrics that are read elsewhere and are the same in every process."""
+        self.registry.register(collector)
+        self._shared.append(collector)
+
     def render(self) -> tuple[bytes, str]:
-        """Write all metrics in Prometheus' text format; returns the bytes and their content type."""
-        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        """Write all metrics in Prometheus' text format; returns the bytes and their content type.
+
+        With several HTTP processes the counts of all of them are added up; they share a directory, which the variable
+        that prometheus_client has for this names.
+        """
+        directory = os.environ.get(SHARED_DIRECTORY)
+        if directory is None:
+            return generate_latest(self.registry), CONTENT_TYPE_LATEST
+        _forget_dead(Path(directory))
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged, directory)  # type: ignore[no-untyped-call]
+        for collector in self._shared:
+            merged.register(collector)
+        return generate_latest(merged), CONTENT_TYPE_LATEST
+
+
+def _forget_dead(directory: Path) -> None:
+    """Drop the gauges of processes that are gone; what they counted stays."""
+    for file in directory.glob("gauge_live*_*.db"):
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            file.unlink(missing_ok=True)
 
 
 _KEY = re.compile(r"\b(sk|tml)-[A-Za-z0-9_-]{8,}")
@@ -108,13 +143,6 @@ _LINES = Lines()
 """Standard error of this process."""
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
-
-
-class _DroppedLines(Collector):
-    """Counts the lines that a slow or full standard error cost; they belong to the process, not to one server."""
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily("trainyard_log_lines_dropped", "Log lines not written", value=_LINES.dropped)
 
 
 class _Style:
