@@ -20,6 +20,7 @@ MEANING: dict[type[sdk_errors.TrainyardAPIError], type[errors.TrainyardError]] =
     sdk_errors.NotFoundError: errors.NotFound,
     sdk_errors.ConflictError: errors.Conflict,
     sdk_errors.ValidationError: errors.InvalidRequest,
+    sdk_errors.QuotaError: errors.QuotaExhausted,
     sdk_errors.RateLimitError: errors.LimitReached,
     sdk_errors.ServerError: errors.TrainyardError,
     sdk_errors.ConnectionError: errors.Unavailable,

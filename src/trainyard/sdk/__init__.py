@@ -4,6 +4,7 @@ In: plain Python values. Out: `Result`s, readable as attributes and as items; er
 Knows only the wire; imports nothing of the server.
 """
 
+from trainyard.sdk.admin_calls import LEAVE
 from trainyard.sdk.client import AsyncClient, Client
 from trainyard.sdk.errors import (
     AuthenticationError,
@@ -11,6 +12,7 @@ from trainyard.sdk.errors import (
     ConflictError,
     ConnectionError,
     NotFoundError,
+    QuotaError,
     RateLimitError,
     ServerError,
     TimeoutError,
@@ -22,6 +24,7 @@ from trainyard.sdk.retry import RetryPolicy
 from trainyard.sdk.run import AsyncRun, Run
 
 __all__ = [
+    "LEAVE",
     "AsyncClient",
     "AsyncRun",
     "AuthenticationError",
@@ -30,6 +33,7 @@ __all__ = [
     "ConflictError",
     "ConnectionError",
     "NotFoundError",
+    "QuotaError",
     "RateLimitError",
     "Result",
     "RetryPolicy",

@@ -1,6 +1,6 @@
 """The clients: every verb of the interface, bound to a way of performing it."""
 
-from trainyard.sdk import results, serving_calls, training_calls
+from trainyard.sdk import admin_calls, results, serving_calls, training_calls
 from trainyard.sdk.binding import Verb
 from trainyard.sdk.call import Call
 from trainyard.sdk.door import AsyncDoor, Door
@@ -54,6 +54,18 @@ class Client(Door):
     chat = Verb(serving_calls.chat, Door.send)
     chat_stream = Verb(serving_calls.chat_stream, Door.stream)
 
+    create_key = Verb(admin_calls.create_key, Door.send)
+    list_keys = Verb(admin_calls.list_keys, Door.send)
+    show_key = Verb(admin_calls.show_key, Door.send)
+    update_key = Verb(admin_calls.update_key, Door.send)
+    rotate_key = Verb(admin_calls.rotate_key, Door.send)
+    revoke_key = Verb(admin_calls.revoke_key, Door.send)
+    list_tenants = Verb(admin_calls.list_tenants, Door.send)
+    show_tenant = Verb(admin_calls.show_tenant, Door.send)
+    set_tenant = Verb(admin_calls.set_tenant, Door.send)
+    update_tenant = Verb(admin_calls.update_tenant, Door.send)
+    clear_tenant = Verb(admin_calls.clear_tenant, Door.send)
+
 
 class AsyncClient(AsyncDoor):
     """The async client: the verbs of `Client`, awaited; streams are async iterators."""
@@ -92,3 +104,15 @@ class AsyncClient(AsyncDoor):
     generate_stream = Verb(serving_calls.generate_stream, AsyncDoor.stream)
     chat = Verb(serving_calls.chat, AsyncDoor.send)
     chat_stream = Verb(serving_calls.chat_stream, AsyncDoor.stream)
+
+    create_key = Verb(admin_calls.create_key, AsyncDoor.send)
+    list_keys = Verb(admin_calls.list_keys, AsyncDoor.send)
+    show_key = Verb(admin_calls.show_key, AsyncDoor.send)
+    update_key = Verb(admin_calls.update_key, AsyncDoor.send)
+    rotate_key = Verb(admin_calls.rotate_key, AsyncDoor.send)
+    revoke_key = Verb(admin_calls.revoke_key, AsyncDoor.send)
+    list_tenants = Verb(admin_calls.list_tenants, AsyncDoor.send)
+    show_tenant = Verb(admin_calls.show_tenant, AsyncDoor.send)
+    set_tenant = Verb(admin_calls.set_tenant, AsyncDoor.send)
+    update_tenant = Verb(admin_calls.update_tenant, AsyncDoor.send)
+    clear_tenant = Verb(admin_calls.clear_tenant, AsyncDoor.send)

@@ -61,6 +61,10 @@ class ValidationError(TrainyardAPIError):
     """400, 413 or 422: correct the request."""
 
 
+class QuotaError(TrainyardAPIError):
+    """402: a quota is used up; wait for its reset, which `response_data` names, or have it raised."""
+
+
 class RateLimitError(TrainyardAPIError):
     """429: a limit is reached; wait `retry_after_s` or free something."""
 
@@ -80,6 +84,7 @@ class TimeoutError(TrainyardAPIError):
 BY_STATUS: Mapping[int, type[TrainyardAPIError]] = {
     400: ValidationError,
     401: AuthenticationError,
+    402: QuotaError,
     403: AuthorizationError,
     404: NotFoundError,
     409: ConflictError,

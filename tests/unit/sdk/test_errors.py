@@ -17,7 +17,7 @@ NATIVE = {
     [
         (400, errors.ValidationError),
         (401, errors.AuthenticationError),
-        (402, errors.TrainyardAPIError),
+        (402, errors.QuotaError),
         (403, errors.AuthorizationError),
         (404, errors.NotFoundError),
         (409, errors.ConflictError),

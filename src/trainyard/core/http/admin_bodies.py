@@ -271,7 +271,7 @@ class TenantInfo(Result):
     """A tenant."""
 
     name: str = Field(description="As keys have it.")
-    keys: int = Field(description="Keys that are not revoked.")
+    key_count: int = Field(description="Keys that are not revoked.")
     limits: EffectiveLimits = Field(description="Over all keys of the tenant.")
     quota: ShownQuota = Field(description="Over all keys of the tenant, as it is set.")
     effective_quota: EffectiveQuota = Field(description="As it holds.")

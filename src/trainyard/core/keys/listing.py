@@ -37,7 +37,7 @@ def tenant(record: TenantRecord, defaults: LimitSettings) -> dict[str, object]:
     """Show a tenant."""
     return {
         "name": record.name,
-        "keys": record.keys,
+        "key_count": record.key_count,
         "limits": limits(record.limits),
         "quota": asdict(record.quota),
         "effective_quota": asdict(record.quota.effective(defaults)),

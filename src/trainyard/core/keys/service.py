@@ -175,7 +175,7 @@ class APIKeyManager(KeyChanges):
         return listing.key(record, self.defaults, self._clock.now())
 
     def describe_tenant(self, record: TenantRecord) -> dict[str, object]:
-        """Show a tenant as people see it: `name`, `keys`, `limits`, `quota`, `effective_quota`, `updated_at`."""
+        """Show a tenant as people see it: `name`, `key_count`, `limits`, `quota`, `effective_quota`, `updated_at`."""
         return listing.tenant(record, self.defaults)
 
     def _load_keys(self) -> list[dict[str, object]]:

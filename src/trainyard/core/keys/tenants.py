@@ -99,7 +99,7 @@ class TenantRegistry:
         with self._database.begin() as connection:
             rows.drop(connection, name)
         self._live.reload()
-        return TenantRecord(name, keys=before.keys)
+        return TenantRecord(name, key_count=before.key_count)
 
     def _write(self, name: str, change: Any) -> TenantRecord:
         with self._database.begin() as connection:
@@ -120,4 +120,4 @@ class TenantRegistry:
         with_bars = {record.name: record for record in rows.every(connection)}
         counts = key_rows.count_by_tenant(connection)
         names = with_bars.keys() | counts.keys()
-        return {name: replace(with_bars.get(name, TenantRecord(name)), keys=counts.get(name, 0)) for name in names}
+        return {name: replace(with_bars.get(name, TenantRecord(name)), key_count=counts.get(name, 0)) for name in names}

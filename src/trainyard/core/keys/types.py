@@ -103,11 +103,11 @@ class TenantRecord:
 
     Attributes:
         updated_at: When they were set, Unix seconds; None = they never were.
-        keys: Keys of the tenant that are not revoked; counted where tenants are listed or shown, else 0.
+        key_count: Keys of the tenant that are not revoked; counted where tenants are listed or shown, else 0.
     """
 
     name: str
     limits: OwnLimits = NO_LIMITS
     quota: OwnQuota = NO_QUOTA
     updated_at: float | None = None
-    keys: int = 0
+    key_count: int = 0

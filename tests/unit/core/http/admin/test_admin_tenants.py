@@ -13,7 +13,7 @@ NO_QUOTA = {"tokens": None, "cost_micros": None, "time_zone": None, "day": None,
 def test_a_tenant_with_keys_and_no_bars_is_there(office: Office) -> None:
     assert office.ask("root", "GET", "/tenants/lab").json() == {
         "name": "lab",
-        "keys": 2,
+        "key_count": 2,
         "limits": NO_BARS,
         "quota": NO_QUOTA,
         "effective_quota": {**NO_QUOTA, "time_zone": "Europe/Berlin", "day": 1},
@@ -31,7 +31,7 @@ def test_put_sets_anew_patch_changes_and_delete_takes_away(office: Office) -> No
     assert office.ask("root", "PUT", "/tenants/lab", {"quota": {"tokens": 1}}).json()["limits"] == NO_BARS
     for _ in range(2):
         cleared = office.ask("root", "DELETE", "/tenants/lab")
-        assert (cleared.status_code, cleared.json()["quota"], cleared.json()["keys"]) == (200, NO_QUOTA, 2)
+        assert (cleared.status_code, cleared.json()["quota"], cleared.json()["key_count"]) == (200, NO_QUOTA, 2)
 
 
 def test_the_bars_of_a_tenant_hold_for_its_keys_at_once(office: Office) -> None:
@@ -46,7 +46,7 @@ def test_the_bars_of_a_tenant_hold_for_its_keys_at_once(office: Office) -> None:
 
 def test_a_tenant_can_have_bars_before_it_has_keys(office: Office) -> None:
     made = office.ask("root", "PUT", "/tenants/new", {"quota": {"tokens": 7}})
-    assert (made.status_code, made.json()["keys"]) == (200, 0)
+    assert (made.status_code, made.json()["key_count"]) == (200, 0)
     names = [tenant["name"] for tenant in office.ask("root", "GET", "/tenants").json()["results"]]
     assert names == ["default", "lab", "new"]
     office.ask("root", "DELETE", "/tenants/new")
@@ -58,7 +58,7 @@ def test_lists_have_pages_and_show_an_administrator_his_own(office: Office) -> N
     assert ([tenant["name"] for tenant in page["results"]], page["total"]) == (["lab"], 2)
     own = office.ask("boss", "GET", "/tenants").json()
     assert ([tenant["name"] for tenant in own["results"]], own["total"]) == (["lab"], 1)
-    assert office.ask("boss", "GET", "/tenants/lab").json()["keys"] == 2
+    assert office.ask("boss", "GET", "/tenants/lab").json()["key_count"] == 2
 
 
 # who, method, path, body, status, code, what the message says
