@@ -1,1 +1,7 @@
 """Rate limits and quotas: reserve before the work, settle or refund after it."""
+
+from trainyard.core.limits.base import Limiter, Spent
+from trainyard.core.limits.opening import open_limiter
+from trainyard.core.limits.types import Amount, Limits, Quota, Reservation, Standing, Subject
+
+__all__ = ["Amount", "Limiter", "Limits", "Quota", "Reservation", "Spent", "Standing", "Subject", "open_limiter"]
