@@ -22,7 +22,7 @@ def answer(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> Any:
 def test_a_key_is_made_listed_rotated_and_revoked(capsys: pytest.CaptureFixture[str], data: list[str]) -> None:
     made = answer(capsys, ["keys", "create", *data])
     assert made["key"].startswith("sk-")
-    assert (made["tenant"], made["user"], len(made["scopes"]), made["expires_at"]) == ("default", "admin", 6, None)
+    assert (made["tenant"], made["user_id"], len(made["scopes"]), made["expires_at"]) == ("default", "admin", 6, None)
     rotated = answer(capsys, ["keys", "rotate", made["id"], "--overlap-s", "60", *data])
     assert rotated["key"] != made["key"]
     assert [key["id"] for key in answer(capsys, ["keys", "list", *data])] == [made["id"], rotated["id"]]
@@ -35,7 +35,7 @@ def test_a_key_has_the_owner_and_the_scopes_that_are_asked_for(
 ) -> None:
     wishes = ["--tenant", "acme", "--user", "ada", "--scopes", "train,generate", "--expires-s", "60"]
     made = answer(capsys, ["keys", "create", *wishes, *data])
-    assert (made["tenant"], made["user"], made["scopes"]) == ("acme", "ada", ["generate", "train"])
+    assert (made["tenant"], made["user_id"], made["scopes"]) == ("acme", "ada", ["generate", "train"])
     assert made["expires_at"] is not None
     answer(capsys, ["keys", "create", *data])
     assert [key["user_id"] for key in answer(capsys, ["keys", "list", "--tenant", "acme", *data])] == ["ada"]
@@ -59,7 +59,7 @@ def test_for_people_the_key_stands_alone_on_its_line(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["keys", "revoke", "key_nope"], 4, "there is no live key 'key_nope'"),
+        (["keys", "revoke", "key_nope"], 4, "There is no key 'key_nope'"),
         (["keys", "rotate", "key_nope"], 4, "There is no key 'key_nope'"),
         (["keys", "create", "--scopes", "everything"], 2, "unknown scope 'everything'"),
         (["keys", "create", "--user", "a b"], 2, "user"),

@@ -1,6 +1,6 @@
 """Limits and quotas of tenants as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from trainyard.core.keys.live import LiveKeys
 from trainyard.core.keys.store import keys as key_rows
 from trainyard.core.keys.store import tenants as rows
 from trainyard.core.keys.types import TenantRecord
+
+Change = Callable[[TenantRecord], tuple[OwnLimits, OwnQuota]]
 
 
 class TenantRegistry:
@@ -71,9 +73,17 @@ class TenantRegistry:
         *,
         limits: Mapping[str, Any] | None,
         quota: Mapping[str, Any] | None,
+        or_make: bool = False,
         by: Authority | None = None,
     ) -> TenantRecord:
         """Set what is named and leave the rest; an empty mapping leaves all, None sets all of it to null.
+
+        Args:
+            name: Of the tenant.
+            limits: Names of `OwnLimits` and their new values.
+            quota: Names of `OwnQuota` and their new values.
+            or_make: The tenant need not be there yet.
+            by: Who asks.
 
         Raises:
             errors.NotFound: There is no such tenant.
@@ -81,9 +91,10 @@ class TenantRegistry:
             errors.Forbidden: Code `operators_only`.
         """
         self._require_operator(name, by)
-        self.show(name)
+        if not or_make:
+            self.show(name)
         return self._write(
-            name,
+            format.read_name(name, "tenant"),
             lambda before: (bars.patched(before.limits, limits, "limits"), bars.patched(before.quota, quota, "quota")),
         )
 
@@ -101,7 +112,7 @@ class TenantRegistry:
         self._live.reload()
         return TenantRecord(name, key_count=before.key_count)
 
-    def _write(self, name: str, change: Any) -> TenantRecord:
+    def _write(self, name: str, change: Change) -> TenantRecord:
         with self._database.begin() as connection:
             key_rows.lock(connection)
             limits, quota = change(rows.find(connection, name) or TenantRecord(name))

@@ -1,0 +1,84 @@
+"""How keys and tenants look in a terminal."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from trainyard.cli import output
+from trainyard.cli.bar_options import MICROS
+
+_TIMES = ("created_at", "expires_at", "revoked_at", "last_used", "updated_at", "reset_at")
+_LIMITS = (("requests", "requests"), ("tokens", "tokens"), ("concurrency", "at once"))
+
+
+def keys(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of keys."""
+    columns = ("id", "prefix", "tenant", "user_id", "scopes", "status", "limits", "quota", "expires_at", "last_used")
+    rows = [[_cell(key, column) for column in (*columns, "description")] for key in found]
+    output.table([column.upper() for column in (*columns, "description")], rows)
+
+
+def tenants(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of tenants."""
+    columns = ("name", "key_count", "limits", "quota", "updated_at")
+    output.table(["NAME", "KEYS", "LIMITS", "QUOTA", "UPDATED_AT"], [[_cell(t, c) for c in columns] for t in found])
+
+
+def facts(shown: Mapping[str, Any]) -> None:
+    """Print everything about one key or tenant."""
+    output.facts(_readable(shown))
+
+
+def second(moment: float | None) -> str:
+    """Write a time to the second, UTC."""
+    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def amount(micros: int) -> str:
+    """Write millionths of the currency: two decimals, more where there are more."""
+    whole, rest = divmod(micros, MICROS)
+    return f"{whole:,}.{f'{rest:06}'.rstrip('0').ljust(2, '0')}"
+
+
+def limits(own: Mapping[str, Any]) -> str:
+    """Write limits in one cell; empty when none is set."""
+    return ", ".join(f"{_number(own[name])} {word}" for name, word in _LIMITS if own[name] is not None)
+
+
+def quota(own: Mapping[str, Any]) -> str:
+    """Write a quota in one cell; empty when none is set."""
+    parts = []
+    if own["tokens"] is not None:
+        parts.append(f"{_number(own['tokens'])} tokens")
+    if own["cost_micros"] is not None:
+        parts.append(f"{amount(own['cost_micros'])} cost")
+    if parts and own["reset_at"] is not None:
+        parts.append(f"from {second(own['reset_at'])}")
+    elif parts and own["day"] is not None:
+        parts.append(f"from day {own['day']}")
+    return ", ".join(parts)
+
+
+def _number(value: int | str) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _cell(shown: Mapping[str, Any], column: str) -> str:
+    value = shown[column]
+    if column in _TIMES:
+        return second(value)
+    if column == "limits":
+        return limits(value)
+    if column == "quota":
+        return quota(value)
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+def _readable(shown: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _fact(name, value) for name, value in shown.items()}
+
+
+def _fact(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _readable(value)
+    return second(value) if name in _TIMES and value is not None else value
