@@ -18,8 +18,9 @@ class Filter:
     Attributes:
         since: At or after, Unix seconds.
         until: Before, Unix seconds.
-        tenant: Of the caller; never None for anybody who asks over HTTP.
-        key_id: `key_…`.
+        tenant: None only for those who may see all of them.
+        key_id: `key_…`; this one key.
+        account: Id of the first key of a chain of rotations; all keys of it.
         route: Template of the path.
     """
 
@@ -27,6 +28,7 @@ class Filter:
     until: float
     tenant: str | None = None
     key_id: str | None = None
+    account: str | None = None
     user: str | None = None
     model: str | None = None
     route: str | None = None

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import msgspec
+from sqlalchemy import Connection
 
 from trainyard.core.db import Database
 from trainyard.core.db.writer import GroupWriter, Write
@@ -64,30 +65,34 @@ class Ledger:
 
         Raises:
             errors.Unavailable: Code `database_unavailable`.
-            errors.InvalidRequest: `subject` is neither `key:<id>` nor `tenant:<name>`.
+            errors.InvalidRequest: `subject` is neither `key:<account>` nor `tenant:<name>`.
         """
-        waiting = self._waiting(subject, since, until)
-        return await self._database.call(self._spent, subject, since, until, waiting)
+        return await self._database.call(self._spent, subject, since, until, list(self._spooled.values()))
 
     # ------------------------------------------------------------------ inside
 
-    def _spent(self, subject: str, since: float, until: float, waiting: Sequence[Entry]) -> Amount:
+    def _spent(self, subject: str, since: float, until: float, spooled: Sequence[Entry]) -> Amount:
         with self._database.read() as connection:
             rows.hold_still(connection)  # so that an entry that is replayed at this moment counts once
             written = rows.spent(connection, subject, since, until)
+            waiting = _of(connection, subject, [entry for entry in spooled if since <= entry.at < until])
             known = rows.existing(connection, [entry.entry_id for entry in waiting])
         left = rows.total(entry for entry in waiting if entry.entry_id not in known)
         return Amount(written.tokens + left.tokens, written.cost_micros + left.cost_micros)
-
-    def _waiting(self, subject: str, since: float, until: float) -> list[Entry]:
-        column, name = rows.of_subject(subject)
-        field = "key_id" if column is rows.usage.c.key_id else "tenant"
-        return [
-            entry for entry in self._spooled.values() if getattr(entry, field) == name and since <= entry.at < until
-        ]
 
     def _on_spooled(self, writes: Sequence[Write]) -> None:
         for write in writes:
             if write.sql is rows.INSERT:
                 entry = msgspec.convert(write.parameters, Entry)
                 self._spooled[entry.entry_id] = entry
+
+
+def _of(connection: Connection, subject: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Choose the entries of a subject."""
+    kind, name = rows.read_subject(subject)
+    if not entries:
+        return []
+    if kind == "tenant":
+        return [entry for entry in entries if entry.tenant == name]
+    key_ids = rows.ids_of_account(connection, name)
+    return [entry for entry in entries if entry.key_id in key_ids]

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.sql.selectable import CTE
 
 from trainyard.core.ledger.report_types import SUM_NAMES, Dimension, Filter, Latency, Sums, UsageRow
+from trainyard.core.ledger.store import rows
 from trainyard.core.ledger.store.rows import usage
 from trainyard.core.ledger.types import Entry
 
@@ -75,8 +76,8 @@ def grouped(
     asked = select(*by, *_SUMS).select_from(source).where(*_conditions(wanted)).group_by(*by).order_by(*by)
     if after is not None:
         asked = asked.where(tuple_(*by) > tuple_(*after))
-    rows = connection.execute(asked.limit(max_rows)).all()
-    return [UsageRow(tuple(row[: len(by)]), _sums(row[len(by) :])) for row in rows]
+    found = connection.execute(asked.limit(max_rows)).all()
+    return [UsageRow(tuple(row[: len(by)]), _sums(row[len(by) :])) for row in found]
 
 
 def entries(connection: Connection, wanted: Filter, before: tuple[float, str] | None, max_rows: int) -> list[Entry]:
@@ -89,9 +90,13 @@ def entries(connection: Connection, wanted: Filter, before: tuple[float, str] | 
         max_rows: Entries at most.
     """
     asked = select(usage).where(*_conditions(wanted))
-    if before is not None:
+    if before is not None and _has_index(wanted):
         asked = asked.where(tuple_(usage.c.at, usage.c.entry_id) < tuple_(*before))
-    newest = asked.order_by(usage.c.at.desc(), usage.c.entry_id.desc()).limit(max_rows)
+    elif before is not None:
+        asked = asked.where(usage.c.entry_id < before[1])
+    # Ids sort by time too. Where no index on `at` fits the filter, the primary key gives the order without sorting.
+    times = [usage.c.at.desc()] if _has_index(wanted) else []
+    newest = asked.order_by(*times, usage.c.entry_id.desc()).limit(max_rows)
     return [_entry(row) for row in connection.execute(newest)]
 
 
@@ -150,7 +155,16 @@ def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
         usage.c.outcome: wanted.outcome,
     }
     window = [usage.c.at >= wanted.since, usage.c.at < wanted.until]
+    if not _has_index(wanted):
+        first, behind = rows.entry_id(wanted.since, ""), rows.entry_id(wanted.until + 0.002, "")
+        window += [usage.c.entry_id >= first, usage.c.entry_id < behind]
+    if wanted.account is not None:
+        window.append(rows.is_of(f"key:{wanted.account}"))
     return window + [field == value for field, value in equal.items() if value is not None]
+
+
+def _has_index(wanted: Filter) -> bool:
+    return any(value is not None for value in (wanted.tenant, wanted.key_id, wanted.account))
 
 
 def _sums(row: Sequence[Any] | Row[Any]) -> Sums:

@@ -3,11 +3,28 @@
 from collections.abc import Iterable, Sequence
 
 from msgspec import structs
-from sqlalchemy import BigInteger, Boolean, Column, Connection, Double, Index, String, Table, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Double,
+    Index,
+    String,
+    Table,
+    func,
+    literal,
+    select,
+    text,
+    union,
+)
 
 from trainyard.core import errors
 from trainyard.core.db.metadata import metadata
 from trainyard.core.db.writer import Write
+from trainyard.core.keys.store import keys
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.types import Amount
 
@@ -45,6 +62,16 @@ INSERT = (
 _IDS_AT_ONCE = 500
 
 
+def entry_id(at: float, unique: str) -> str:
+    """Make the id of an entry: ids sort by time to the millisecond, so that the primary key finds stretches of time.
+
+    Args:
+        at: As in the entry, Unix seconds.
+        unique: Differs between any two entries of one millisecond, in any process.
+    """
+    return f"use_{int(at * 1000):011x}{unique}"
+
+
 def insert(entry: Entry) -> Write:
     """Make the write that adds an entry; a second one of the same id adds nothing."""
     return Write(INSERT, structs.asdict(entry))
@@ -58,12 +85,43 @@ def hold_still(connection: Connection) -> None:
 
 def spent(connection: Connection, subject: str, since: float, until: float) -> Amount:
     """Sum what was charged to a subject at or after `since` and before `until`, Unix seconds."""
-    column, name = of_subject(subject)
     sums = select(func.sum(usage.c.charged_tokens), func.sum(usage.c.cost_micros)).where(
-        column == name, usage.c.at >= since, usage.c.at < until
+        is_of(subject), usage.c.at >= since, usage.c.at < until
     )
     tokens, cost_micros = connection.execute(sums).one()
     return Amount(int(tokens or 0), int(cost_micros or 0))
+
+
+def is_of(subject: str) -> ColumnElement[bool]:
+    """Make the condition that a row belongs to `key:<account>`, all keys of a chain of rotations, or `tenant:<name>`.
+
+    Raises:
+        errors.InvalidRequest: It is another kind of subject.
+    """
+    kind, name = read_subject(subject)
+    return usage.c.tenant == name if kind == "tenant" else usage.c.key_id.in_(_keys_of(name))
+
+
+def ids_of_account(connection: Connection, account: str) -> set[str]:
+    """Find the keys of a chain of rotations."""
+    return {str(key_id) for key_id in connection.execute(_keys_of(account)).scalars()}
+
+
+def _keys_of(account: str) -> CompoundSelect[tuple[str]]:
+    """Select the account itself, known or not, and the keys that rotations put in its place."""
+    return union(select(literal(account)), keys.ids_of_account(account))
+
+
+def read_subject(subject: str) -> tuple[str, str]:
+    """Split the name of a subject into kind and name.
+
+    Raises:
+        errors.InvalidRequest: It is neither `key:<account>` nor `tenant:<name>`.
+    """
+    kind, _, name = subject.partition(":")
+    if kind not in ("key", "tenant") or not name:
+        raise errors.InvalidRequest(f"'{subject}' has no usage; write key:<id> or tenant:<name>", param="subject")
+    return kind, name
 
 
 def existing(connection: Connection, entry_ids: Sequence[str]) -> set[str]:
@@ -73,18 +131,6 @@ def existing(connection: Connection, entry_ids: Sequence[str]) -> set[str]:
         some = entry_ids[start : start + _IDS_AT_ONCE]
         found.update(connection.execute(select(usage.c.entry_id).where(usage.c.entry_id.in_(some))).scalars())
     return found
-
-
-def of_subject(subject: str) -> tuple[Column[str], str]:
-    """Read `key:<id>` or `tenant:<name>`; returns the column and the value that its rows have there.
-
-    Raises:
-        errors.InvalidRequest: It is another kind of subject.
-    """
-    kind, _, name = subject.partition(":")
-    if kind not in ("key", "tenant") or not name:
-        raise errors.InvalidRequest(f"'{subject}' has no usage; write key:<id> or tenant:<name>", param="subject")
-    return (usage.c.key_id if kind == "key" else usage.c.tenant), name
 
 
 def total(entries: Iterable[Entry]) -> Amount:
