@@ -1,6 +1,6 @@
 """The clients: every verb of the interface, bound to a way of performing it."""
 
-from trainyard.sdk import admin_calls, results, serving_calls, training_calls
+from trainyard.sdk import admin_calls, results, serving_calls, training_calls, usage_calls
 from trainyard.sdk.binding import Verb
 from trainyard.sdk.call import Call
 from trainyard.sdk.door import AsyncDoor, Door
@@ -66,6 +66,12 @@ class Client(Door):
     update_tenant = Verb(admin_calls.update_tenant, Door.send)
     clear_tenant = Verb(admin_calls.clear_tenant, Door.send)
 
+    usage = Verb(usage_calls.usage, Door.send)
+    usage_report = Verb(usage_calls.usage_report, Door.send)
+    usage_csv = Verb(usage_calls.usage_csv, Door.send)
+    usage_logs = Verb(usage_calls.usage_logs, Door.send)
+    usage_stats = Verb(usage_calls.usage_stats, Door.send)
+
 
 class AsyncClient(AsyncDoor):
     """The async client: the verbs of `Client`, awaited; streams are async iterators."""
@@ -116,3 +122,9 @@ class AsyncClient(AsyncDoor):
     set_tenant = Verb(admin_calls.set_tenant, AsyncDoor.send)
     update_tenant = Verb(admin_calls.update_tenant, AsyncDoor.send)
     clear_tenant = Verb(admin_calls.clear_tenant, AsyncDoor.send)
+
+    usage = Verb(usage_calls.usage, AsyncDoor.send)
+    usage_report = Verb(usage_calls.usage_report, AsyncDoor.send)
+    usage_csv = Verb(usage_calls.usage_csv, AsyncDoor.send)
+    usage_logs = Verb(usage_calls.usage_logs, AsyncDoor.send)
+    usage_stats = Verb(usage_calls.usage_stats, AsyncDoor.send)
