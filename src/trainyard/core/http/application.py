@@ -6,12 +6,14 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import Lifespan, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
@@ -147,7 +149,9 @@ def _stack(
     signed_paths: Sequence[re.Pattern[str]],
     lines: AccessLines,
 ) -> list[Middleware]:
+    trusted_proxies = uvicorn.Config("", log_config=None).forwarded_allow_ips  # loopback, or as uvicorn is told
     return [
+        Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted_proxies),
         Middleware(middleware.RequestId),
         Middleware(middleware.AccessLog, lines=lines, clock=parts.clock),
         Middleware(middleware.SecurityHeaders),

@@ -40,7 +40,7 @@ class KeyChecker:
         Raises:
             errors.Unauthenticated: Code `invalid_api_key`.
         """
-        return None if self._keys.is_stale_for(key) else self._keys.recognise(key)
+        return self._keys.recognise_fresh(key)
 
     async def check(self, key: str) -> Principal:
         """Tell whose key this is.

@@ -7,7 +7,7 @@ the same functions make errors, keys and headers.
 import re
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -210,11 +210,14 @@ async def _pump(request: Request, events: AsyncGenerator[bytes, None], send: Sen
 
 
 def _hardened(headers: Iterable[tuple[bytes, bytes]], request: Request) -> list[tuple[bytes, bytes]]:
-    """Add what every answer carries and the route has not set itself."""
+    """Add what every answer carries and the route has not set itself; the request's id is not the route's to set."""
     raw = list(headers)
-    own: set[Any] = {name for name, _ in raw}
+    own = {name for name, _ in raw}
+    request_id = request.request_id.encode()
+    if b"x-request-id" in own:
+        raw = [(name, request_id if name == b"x-request-id" else value) for name, value in raw]
     raw += [pair for pair in _SECURITY if pair[0] not in own]
-    return [*(pair for pair in raw if pair[0] != b"x-request-id"), (b"x-request-id", request.request_id.encode())]
+    return raw if b"x-request-id" in own else [*raw, (b"x-request-id", request_id)]
 
 
 def _head(content: bytes, headers: RawHeaders, request_id: str) -> bytes | None:

@@ -1,9 +1,15 @@
-"""Bounds on the head of a request, its time and its size: a head costs a descriptor and memory, and needs no key."""
+"""Our side of uvicorn's protocol: bounds on the head of a request, and what a request on it costs."""
 
 import asyncio
-from typing import Final
+import urllib.parse
+from typing import Any, ClassVar, Final
+from weakref import WeakKeyDictionary
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from trainyard.core.http.cycle import Cycle, Outbox
+from trainyard.core.http.leaving import WIRE
 
 HEAD_TIMEOUT_S: Final = 30.0
 """From the connection, or from the first byte of a further request on it, to the end of the headers."""
@@ -12,51 +18,157 @@ HEAD_BYTES: Final = 64 * 1024
 """Of request line and headers; what is over it by less than one read of the socket (256 KB) still passes."""
 
 
+_CLOCK_S: Final = 0.001
+"""What uvloop's clock counts in."""
+
+
 class BoundedHeads(HttpToolsProtocol):
-    """Uvicorn's protocol, which bounds neither; bodies and answers are not bounded here.
+    """Uvicorn's protocol, which bounds neither time nor size of a head; bodies and answers are not bounded here.
+
+    A head costs a descriptor and memory, and needs no key. Timers are set for what really waits: a head that comes
+    whole needs none, and a kept connection has one that is looked at, not one per request. Requests are `Cycle`s.
 
     Attributes:
         head_timeout_s: After this, a connection whose headers are not complete is closed.
     """
 
+    _outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
+
     head_timeout_s = HEAD_TIMEOUT_S
     _deadline: asyncio.TimerHandle | None = None
+    _is_in_head = True
     _seen_bytes = 0
+    _running: Cycle | None = None
+    _idle_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
         super().connection_made(transport)
-        self._begin()
+        self._outbox = self._outboxes.setdefault(self.loop, Outbox(self.loop))
+        self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
-        self._end()
+        """Wait no longer, and tell the requests that run and wait on this connection."""
+        self._forget_deadline()
+        running, self._running = self._running, None
         super().connection_lost(exc)
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        for cycle in (running, *(waiting for waiting, _ in self.pipeline)):
+            if isinstance(cycle, Cycle):
+                cycle.lose()
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on unless they make a head too large."""
-        if self._deadline is not None and self._seen_bytes > HEAD_BYTES:
+        if self._is_in_head and self._seen_bytes > HEAD_BYTES:
             self.send_400_response(f"The headers are larger than {HEAD_BYTES} bytes; send less")
             return
         self._seen_bytes += len(data)
         super().data_received(data)
+        if self._is_in_head and self._deadline is None and not self.transport.is_closing():
+            self._expect_head()
+
+    def eof_received(self) -> None:
+        """Let go of answers before the connection is closed."""
+        self._outbox.flush()
+
+    def shutdown(self) -> None:
+        """Let go of answers before the connection is closed."""
+        self._outbox.flush()
+        super().shutdown()
+
+    def send_400_response(self, msg: str) -> None:
+        """Let go of earlier answers first."""
+        self._outbox.flush()
+        super().send_400_response(msg)
 
     def on_message_begin(self) -> None:
-        """Wait for a further head."""
+        """Count a further head."""
         super().on_message_begin()
-        self._begin()
+        if not self._is_in_head:
+            self._is_in_head, self._seen_bytes = True, 0
 
     def on_headers_complete(self) -> None:
-        """Wait no longer."""
-        self._end()
-        super().on_headers_complete()
+        """Begin the request, or queue it behind the one that runs on this connection."""
+        self._is_in_head = False
+        self._forget_deadline()
+        if self.limit_concurrency is not None or (self.parser.should_upgrade() and self._should_upgrade()):
+            super().on_headers_complete()
+            return
+        version = self._complete_scope(self.scope)
+        earlier = self.cycle
+        self.cycle = cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        cycle.outbox = self._outbox
+        self.scope[WIRE] = cycle  # type: ignore[typeddict-unknown-key]  # of ours
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
-    def _begin(self) -> None:
-        if self._deadline is None:
-            self._seen_bytes = 0
-            self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)
+    def on_response_complete(self) -> None:
+        """Begin the next request of this connection, or let it rest."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_at_idleness_in(self.timeout_keep_alive)
 
-    def _end(self) -> None:
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has rested for its whole time; look again later at any other."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left_s > _CLOCK_S:
+            self._look_at_idleness_in(left_s)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _look_at_idleness_in(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _complete_scope(self, scope: Any) -> str:
+        """Fill in what stands in the request line, as uvicorn does; returns the version of HTTP."""
+        version = self.parser.get_http_version()
+        scope["method"] = self.parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = self.root_path + (urllib.parse.unquote(path) if "%" in path else path)
+        scope["raw_path"] = self.root_path.encode("ascii") + url.path
+        scope["query_string"] = url.query or b""
+        return str(version)
+
+    def _expect_head(self) -> None:
+        self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)
+
+    def _forget_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

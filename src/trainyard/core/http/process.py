@@ -70,6 +70,7 @@ async def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # where they matter the application reads them itself
         timeout_graceful_shutdown=_CLOSE_S,
     )
     server = _Server(config, local)
