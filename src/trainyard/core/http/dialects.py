@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainyard.core import errors
+from trainyard.core.metering import headers as rate_headers
 
 Dialect = Literal["native", "signal", "openai"]
 
@@ -153,6 +154,8 @@ def _headers(status: int, error: errors.TrainyardError) -> dict[str, str]:
         headers["WWW-Authenticate"] = f'Bearer realm="trainyard"{fault}'
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if status in (402, 429):
+        headers |= rate_headers.of_refusal(error.data, error.retry_after_s)
     if error.code == "draining" or status == 413:
         headers["Connection"] = "close"  # go elsewhere; or: do not send the rest of the body
     return headers

@@ -45,7 +45,7 @@ class Parts:
     metrics: MeterMetrics
     window_s: float
     process: str = field(default_factory=lambda: secrets.token_hex(8))
-    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    numbers: "itertools.count[int]" = field(default_factory=itertools.count)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def entry_id(self, at: float) -> str:

@@ -39,10 +39,9 @@ def of_refusal(data: Mapping[str, object], retry_after_s: float | None) -> dict[
         retry_after_s: Of the error; with it, `t` is the same moment as `Retry-After`.
     """
     dimension, limit = data.get("dimension"), data.get("limit")
-    if not isinstance(dimension, str) or not isinstance(limit, int):
+    if not isinstance(dimension, str) or dimension not in _UNITS or not isinstance(limit, int):
         return {}
-    remaining = data.get("remaining", 0)
-    left = remaining if isinstance(remaining, int) else 0
+    left = _remaining(data, limit)
     name, is_window = (dimension, True) if "reset_at" not in data else (f"monthly-{dimension}", False)
     reset = "" if retry_after_s is None else f";t={_whole(retry_after_s)}"
     window = data.get(WINDOW_S) if dimension != "concurrency" else None
@@ -53,6 +52,15 @@ def of_refusal(data: Mapping[str, object], retry_after_s: float | None) -> dict[
         shown = _openai(dimension, limit, left, retry_after_s or 0.0)
         made |= {key.decode(): value.decode() for key, value in shown}
     return made
+
+
+def _remaining(data: Mapping[str, object], limit: int) -> int:
+    """Find what is left: told for a window, the rest of used and held for a quota."""
+    remaining = data.get("remaining")
+    if isinstance(remaining, int):
+        return remaining
+    taken = sum(value for name in ("used", "held") if isinstance(value := data.get(name), int))
+    return max(0, limit - taken)
 
 
 def duration(seconds: float) -> str:

@@ -43,9 +43,7 @@ async def test_others_do_not_pay(ledger: Ledger) -> None:
     assert await ledger.spent("key:key_a", *_MONTH) == Amount(0, 0)
 
 
-async def test_a_key_pays_with_those_that_it_replaced(
-    ledger: Ledger, any_database: Database, clock: FakeClock
-) -> None:
+async def test_a_key_pays_with_those_that_it_replaced(ledger: Ledger, any_database: Database, clock: FakeClock) -> None:
     keys = APIKeyManager(any_database, b"p" * 32, clock)
     first = keys.create("ada", tenant="lab").record.id
     second = keys.rotate_key(first).record.id

@@ -26,6 +26,8 @@ def test_every_class_of_the_family_has_its_row_in_both_tables() -> None:
         (errors.Conflict(), 409, 409, 409, 5),
         (errors.TooLarge(), 413, 413, 413, 2),
         (errors.LimitReached(), 429, 429, 429, 6),
+        (errors.QuotaExhausted(), 402, 402, 402, 6),
+        (errors.UpstreamFailed(), 502, 502, 502, 7),
         (errors.Unavailable(), 503, 503, 503, 7),
         (errors.DeadlineExceeded(), 504, 504, 504, 8),
         (errors.ConfigError(), 500, 500, 500, 2),
@@ -128,6 +130,28 @@ def test_an_inner_error_tells_nothing_of_the_inside(dialect: Dialect) -> None:
         (errors.Conflict(), {}),
         (errors.LimitReached(retry_after_s=2.1), {"Retry-After": "3"}),
         (errors.LimitReached(retry_after_s=0), {"Retry-After": "1"}),
+        (
+            errors.LimitReached(retry_after_s=2.1, data={"dimension": "requests", "limit": 3, "remaining": 0}),
+            {
+                "Retry-After": "3",
+                "RateLimit": '"requests";r=0;t=3',
+                "RateLimit-Policy": '"requests";q=3',
+                "x-ratelimit-limit-requests": "3",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-requests": "2.1s",
+            },
+        ),
+        (
+            errors.QuotaExhausted(
+                retry_after_s=90, data={"dimension": "cost", "limit": 3, "used": 3, "reset_at": 1_700_000_000}
+            ),
+            {
+                "Retry-After": "90",
+                "RateLimit": '"monthly-cost";r=0;t=90',
+                "RateLimit-Policy": '"monthly-cost";q=3;qu="micros"',
+            },
+        ),
+        (errors.InvalidRequest(code="request_exceeds_limit", data={"dimension": "tokens", "limit": 3}), {}),
         (errors.Unauthenticated(code="missing_api_key"), {"WWW-Authenticate": 'Bearer realm="trainyard"'}),
         (errors.Unauthenticated(), {"WWW-Authenticate": 'Bearer realm="trainyard", error="invalid_token"'}),
         (errors.TooLarge(), {"Connection": "close"}),
