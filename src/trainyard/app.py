@@ -21,6 +21,8 @@ from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
 from trainyard.core.http import process
 from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.idempotency import Idempotency
+from trainyard.core.metering.fake import OpenMeter
 from trainyard.core.processes import CONFIG_EXIT, handover
 from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
@@ -28,9 +30,13 @@ from trainyard.engine.base import Engines
 from trainyard.engine.fake import FakeEngines
 from trainyard.engine.pool import EnginePool
 from trainyard.engine.tokenizer import Tokenizers
+from trainyard.serving.backends.fake import FakeBackend
+from trainyard.serving.backends.local import LocalBackend
+from trainyard.serving.cache import opening as serving_cache
 from trainyard.serving.routes import native as serving_native
 from trainyard.serving.routes import openai as serving_openai
 from trainyard.serving.service import ServingService
+from trainyard.serving.store import DatabaseCache
 from trainyard.training.routes import signal as training_signal
 from trainyard.training.routes.artifacts import SIGNED_PATH
 from trainyard.training.service import TrainingService
@@ -95,21 +101,29 @@ def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock
         time,
         signing_key=opening.signing_key(effective),
     )
+    bounds = effective.cache
+    kept = DatabaseCache(database, time, ttl_s=bounds.ttl_s, max_bytes=bounds.shared_bytes)
     serving = ServingService(
         models,
+        {"local": LocalBackend(engines, tokenizers), "fake": FakeBackend()},
         engines,
-        tokenizers,
         training.adapters,
+        OpenMeter(),
         time,
+        answers=serving_cache.answers(bounds, kept if bounds.shared == "database" else None, time, parts.metrics),
+        idempotency=Idempotency(database, time, ttl_s=bounds.idempotency_ttl_s),
         metrics=parts.metrics,
         timeout_s=effective.server.request_timeout_s,
+        share_prefixes=effective.engine.share_prefixes,
     )
     _watch_engines(parts, models, engines)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await training.recover()
+        await serving.start()
         yield
+        await serving.aclose()
 
     app = build_http(
         effective,

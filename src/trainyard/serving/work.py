@@ -1,22 +1,29 @@
-"""One accepted request: its answers as events or as a whole, counted and logged when it ends."""
+"""One request that was let in: its answers as events or as a whole, paid for when it ends."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Literal
 
-import structlog
-
+from trainyard.core import errors
 from trainyard.core.clock import Clock
+from trainyard.core.db.writer import Write
+from trainyard.core.ledger.types import Outcome
+from trainyard.core.metering.base import Charge
+from trainyard.core.metering.types import Used
 from trainyard.core.telemetry import Metrics
-from trainyard.serving import streams
-from trainyard.serving.backends.base import Prepared
-from trainyard.serving.streams import Event
-from trainyard.serving.types import Ask, Choice, Piece, Target, pieces
+from trainyard.serving.cache.entry import Entry
+from trainyard.serving.call import Call
+from trainyard.serving.drawing import Plan
+from trainyard.serving.streams import Broadcast, Event, Listener
+from trainyard.serving.types import Ask, Choice, Piece, Target
+from trainyard.serving.types.tally import Tally, Usage
 
-_log = structlog.get_logger("serving")
+Origin = Literal["hit", "joined", "miss", "bypass"]
+"""Where an answer comes from: the cache, an equal request that ran already, or work of its own, kept or not."""
 
-HEARTBEAT_S = 15.0
+Keeper = Callable[[Sequence[Piece], Usage], None]
+"""Is given finished answers, and what they came to."""
+
+_HEADERS = {origin: (b"x-trainyard-cache", origin.encode()) for origin in ("hit", "joined", "miss", "bypass")}
 
 
 class GenerationMetrics:
@@ -29,98 +36,246 @@ class GenerationMetrics:
         self.first_token_s = metrics.histogram("trainyard_llm_first_token_seconds", "Seconds to the first", ("model",))
 
 
-@dataclass(slots=True)
 class Work:
-    """A request whose prompts are counted and fit; nothing is generated before it is asked for.
+    """A request with its charge; exactly one of `settle`, `fail` and `leave` ends it.
 
     Attributes:
         target: The model.
         ask: The request.
-        prepared: One per prompt.
-        began_s: Moment of `clock.monotonic` at which the request came.
-        ends_at_s: Moment at which its time is over.
+        origin: Where its answer comes from.
     """
 
-    target: Target
-    ask: Ask
-    prepared: Sequence[Prepared]
-    clock: Clock
-    metrics: GenerationMetrics
-    began_s: float
-    ends_at_s: float
-    _drawn: dict[int, int] = field(default_factory=dict)
+    __slots__ = (
+        *("target", "ask", "origin", "_call", "_charge", "_clock", "_metrics", "_began_s", "_plan", "_broadcast"),
+        *("_entry", "_listener", "_tally", "_on_made", "_is_leader", "_has_left", "_is_closed", "_has_first"),
+    )
 
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of all prompts; each is read once, however many choices follow."""
-        return sum(one.prompt_tokens for one in self.prepared)
+    def __init__(
+        self,
+        target: Target,
+        ask: Ask,
+        origin: Origin,
+        call: Call,
+        charge: Charge,
+        clock: Clock,
+        metrics: GenerationMetrics,
+        began_s: float,
+        *,
+        plan: Plan | None = None,
+        broadcast: Broadcast | None = None,
+        entry: Entry | None = None,
+        on_made: Keeper | None = None,
+    ) -> None:
+        """Take over a charge.
 
-    @property
-    def completion_tokens(self) -> int:
-        """Tokens drawn so far, over all choices."""
-        return sum(self._drawn.values())
-
-    async def events(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncGenerator[Event | None, None]:
-        """Generate; gives (index, piece) as text becomes certain, None after a silence. Closing it stops the work.
-
-        Raises:
-            errors.Unavailable: What does the work is away.
-            errors.DeadlineExceeded: The time is over.
+        Args:
+            target: The model.
+            ask: The request.
+            origin: Where its answer comes from.
+            call: Its circumstances.
+            charge: What it was let in with.
+            clock: For durations.
+            metrics: Where it is counted.
+            began_s: Moment of `clock.monotonic` at which it came.
+            plan: Work of its own, which begins when it is asked for.
+            broadcast: Work that others may listen to; its own when there is a plan too.
+            entry: The answer, when it is there already.
+            on_made: Is given the answers of its own work.
         """
-        left_s = self.ends_at_s - self.clock.monotonic()
-        running = [one.stream(choice, left_s) for one in self.prepared for choice in range(self.ask.n)]
-        merged = streams.merge(running, clock=self.clock, ends_at_s=self.ends_at_s, heartbeat_s=heartbeat_s)
-        outcome = "failed"
-        try:
-            async with aclosing(merged):
-                async for event in merged:
-                    if event is not None:
-                        self._count(*event)
-                    yield event
-            outcome = "done"
-        except (GeneratorExit, asyncio.CancelledError):
-            outcome = "cancelled"
-            raise
-        finally:
-            self._finish(outcome)
+        self.target, self.ask, self.origin = target, ask, origin
+        self._call, self._charge, self._clock, self._metrics, self._began_s = call, charge, clock, metrics, began_s
+        self._plan, self._broadcast, self._entry, self._on_made = plan, broadcast, entry, on_made
+        self._is_leader = plan is not None and broadcast is not None
+        self._listener: Listener | None = broadcast.listen() if broadcast is not None else None
+        self._tally: Tally | None = broadcast.tally if broadcast is not None else None
+        self._has_left = self._is_closed = self._has_first = False
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether nothing was computed for this request."""
+        return self.origin in ("hit", "joined")
+
+    @property
+    def usage(self) -> Usage:
+        """What was read and drawn so far."""
+        if self._entry is not None:
+            return self._entry.usage
+        if self._tally is None:
+            assert self._plan is not None, "there is an answer, or work to make one"
+            return Usage(self._plan.prompt_tokens, self._plan.drawn)
+        made = self._tally.usage()
+        if self.origin == "joined":
+            return Usage(made.prompt_tokens, made.completion_tokens, made.prompt_tokens)
+        if self._plan is not None and not self._tally.has_drawn:
+            return Usage(made.prompt_tokens, self._plan.drawn)
+        return made
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the answer: where the caller stands with his limits, and whether the cache had it."""
+        return [*self._charge.headers, _HEADERS[self.origin]]
 
     async def collect(self) -> list[Choice]:
-        """Generate to the end.
+        """Wait for all answers; what goes wrong, or the caller's leaving, ends the work here.
 
         Raises:
-            errors.Unavailable: As `events`.
-            errors.DeadlineExceeded: As `events`.
+            errors.TrainyardError: As `Plan.collect`.
         """
-        parts: Mapping[int, list[Piece]] = {index: [] for index in range(len(self.prepared) * self.ask.n)}
-        async with aclosing(self.events()) as events:
-            async for event in events:
-                if event is not None:
-                    parts[event[0]].append(event[1])
-        return [_choice(index, pieces.join(mine)) for index, mine in parts.items()]
+        try:
+            made = await self._collect()
+        except errors.TrainyardError:
+            await self.fail()
+            raise
+        except BaseException:
+            await self.leave()
+            raise
+        return [_choice(index, piece) for index, piece in enumerate(made)]
 
-    def _count(self, index: int, piece: Piece) -> None:
-        if not self._drawn:
-            waited_s = self.clock.monotonic() - self.began_s
-            self.metrics.first_token_s.of(self.target.base_model).observe(waited_s)
-        self._drawn[index] = piece.completion_tokens
+    async def take(self) -> Sequence[Event] | None:
+        """Wait for what is new of the answers: none after a silence, None at the end.
 
-    def _finish(self, outcome: str) -> None:
-        model, took_s = self.target.base_model, self.clock.monotonic() - self.began_s
-        self.metrics.requests.of(model, outcome).inc()
-        self.metrics.request_s.of(model).observe(took_s)
-        self.metrics.tokens.of(model, "prompt").inc(self.prompt_tokens)
-        self.metrics.tokens.of(model, "completion").inc(self.completion_tokens)
-        _log.info(
-            "generation",
+        Whoever calls it ends the work, also when it raises.
+
+        Raises:
+            errors.TrainyardError: As `Plan.send`.
+        """
+        if self._entry is not None:
+            events = [] if self._has_first else list(enumerate(self._entry.choices))
+            self._has_first = True
+            return events or None
+        if self._listener is None:
+            self._broadcast = self._begin()
+        assert self._listener is not None, "streams are listened to"
+        new = await self._listener.take()
+        if new and not self._has_first:
+            self._note_first()
+        return new
+
+    async def events(self) -> AsyncGenerator[Event | None, None]:
+        """Give what `take` gives, one by one; None after a silence."""
+        while (new := await self.take()) is not None:
+            if not new:
+                yield None
+            for event in new:
+                yield event
+
+    async def settle(self, *also: Write) -> None:
+        """Pay for a whole answer, in one transaction with what else has to be durable before its last byte.
+
+        Raises:
+            errors.Unavailable: It could be written nowhere; nothing was charged, and the answer must not go out.
+        """
+        await self._settle("done", *also)
+
+    async def fail(self, *, delivered: bool = False) -> None:
+        """End work that ended by an error: nobody pays, unless a part of the answer is with the caller."""
+        if delivered:
+            await self._settle("failed")
+        else:
+            self._release()
+            await self._refund("failed")
+
+    async def leave(self) -> None:
+        """End work whose caller has left: it stops when nobody else waits for it, and what was drawn is paid for."""
+        if self._is_closed:
+            return
+        self._has_left = True
+        broadcast = self._broadcast
+        self._release()
+        if broadcast is not None and not broadcast.is_over and (self._is_leader or self._plan is not None):
+            if not broadcast.is_heard:
+                await broadcast.ended()  # of a leader: `landed` has been called
+            elif self._is_leader:
+                return  # others wait for what was begun for this caller, who pays when it lands
+        await self._settle("cancelled")
+
+    async def landed(self) -> None:
+        """Take note that work which others listen to is over; called for its leader."""
+        if self._has_left:
+            await self._settle("cancelled")
+
+    async def _collect(self) -> Sequence[Piece]:
+        if self._entry is not None:
+            return self._entry.choices
+        if self._listener is not None:
+            made = await self._listener.pieces()
+        else:
+            assert self._plan is not None, "there is an answer, or work to make one"
+            made = await self._plan.collect()
+            self._tally = self._plan.tally()
+            for index, piece in enumerate(made):
+                self._tally.add(index, piece)
+            if self._on_made is not None:
+                self._on_made(made, self._tally.usage())
+        self._note_first()
+        return made
+
+    def _begin(self) -> Broadcast:
+        assert self._plan is not None, "there is an answer, or work to make one"
+        self._tally = self._plan.tally()
+        broadcast = Broadcast(self._tally)
+        self._listener = broadcast.listen()
+        broadcast.start(self._plan.send, self._after)
+        return broadcast
+
+    async def _after(self, broadcast: Broadcast) -> None:
+        if self._on_made is not None and not broadcast.has_failed:
+            self._on_made(broadcast.pieces(), broadcast.tally.usage())
+
+    def _release(self) -> None:
+        if self._listener is not None:
+            self._listener.leave()
+
+    def _note_first(self) -> None:
+        self._has_first = True
+        self._metrics.first_token_s.of(self.target.base_model).observe(self._clock.monotonic() - self._began_s)
+
+    async def _settle(self, outcome: Outcome, *also: Write) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._release()
+        usage = self.usage
+        used = Used(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            outcome=outcome,
+        )
+        try:
+            await self._charge.settle(used, *also)
+        except errors.TrainyardError:
+            await self._charge.refund()
+            self._count("failed", usage)
+            raise
+        self._count(outcome, usage)
+
+    async def _refund(self, outcome: Outcome) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            usage = self.usage
+            await self._charge.refund()
+            self._count(outcome, usage)
+
+    def _count(self, outcome: Outcome, usage: Usage) -> None:
+        model, metrics = self.target.base_model, self._metrics
+        metrics.requests.of(model, outcome).inc()
+        metrics.request_s.of(model).observe(self._clock.monotonic() - self._began_s)
+        if not self.is_cached:
+            metrics.tokens.of(model, "prompt").inc(usage.prompt_tokens)
+            metrics.tokens.of(model, "completion").inc(usage.completion_tokens)
+        note = self._call.note
+        note(
             model=self.target.name,
             outcome=outcome,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            ms=round(took_s * 1000, 2),
-            **({"end_user": self.ask.end_user} if self.ask.end_user else {}),
+            cache=self.origin,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
         )
+        if self.ask.end_user:
+            note(end_user=self.ask.end_user)
 
 
 def _choice(index: int, piece: Piece) -> Choice:
-    assert piece.finish_reason is not None, "a finished stream says why"
+    assert piece.finish_reason is not None, "a finished answer says why"
     return Choice(index, piece, piece.finish_reason)

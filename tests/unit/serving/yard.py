@@ -15,13 +15,19 @@ from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, FakeClock
 from trainyard.core.db import Database
 from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
+from trainyard.core.metering.fake import OpenMeter
 from trainyard.core.ports.adapters import AdapterModel
 from trainyard.core.principal import Principal
 from trainyard.core.settings import Settings
 from trainyard.core.telemetry import Metrics
 from trainyard.engine.fake import FakeEngine, FakeEngines
 from trainyard.engine.tokenizer import Tokenizer, Tokenizers
+from trainyard.serving.backends.fake import FakeBackend
+from trainyard.serving.backends.local import LocalBackend
+from trainyard.serving.cache import opening
+from trainyard.serving.cache.base import SharedCache
 from trainyard.serving.routes import native, openai
 from trainyard.serving.service import ServingService
 
@@ -79,6 +85,9 @@ class Yard:
         self.engine = self.new_engine(ANSWER)
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
         self.adapters = ListedAdapters([RUN])
+        self.meter = OpenMeter()
+        self.shared: SharedCache | None = None
+        self.idempotency = Idempotency(database, clock, ttl_s=86_400.0)
         self._app: FastAPI | None = None
         self._clients = AsyncExitStack()
 
@@ -87,19 +96,29 @@ class Yard:
         script = self.tokenizer.encode(answer, add_special_tokens=False)
         return FakeEngine(MODEL, vocab_size=VOCABULARY, script=script, max_positions=CONTEXT, **knobs)
 
-    def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None) -> FastAPI:
-        """Build the application over the engine of now."""
-        metrics, clock = Metrics(), clock or self.clock
+    def service(
+        self, *, timeout_s: float = 60.0, clock: Clock | None = None, metrics: Metrics | None = None
+    ) -> ServingService:
+        """Build the service over the engine of now."""
+        metrics, clock = metrics or Metrics(), clock or self.clock
         engines = FakeEngines({MODEL: self.engine, "yard/plain": self.engine})
-        service = ServingService(
+        return ServingService(
             self.models,
+            {"local": LocalBackend(engines, Tokenizers(self.models)), "fake": FakeBackend()},
             engines,
-            Tokenizers(self.models),
             self.adapters,
+            self.meter,
             clock,
+            answers=opening.answers(self.settings.cache, self.shared, clock, metrics),
+            idempotency=self.idempotency,
             metrics=metrics,
             timeout_s=timeout_s,
         )
+
+    def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None) -> FastAPI:
+        """Build the application over the engine of now."""
+        metrics, clock = Metrics(), clock or self.clock
+        service = self.service(timeout_s=timeout_s, clock=clock, metrics=metrics)
         return build_http(
             self.settings,
             HttpParts(self.database, self.keys, metrics=metrics, clock=clock),

@@ -33,6 +33,14 @@ class Prepared(Protocol):
         """
         ...
 
+    @property
+    def drawn(self) -> int:
+        """Tokens that `collect` has drawn so far, over its choices; what is charged when the caller leaves.
+
+        0 until the end where a server elsewhere draws them and does not tell before.
+        """
+        ...
+
     async def collect(self, choice: int, timeout_s: float) -> Piece:
         """Generate one answer to its end, without the pieces between; raises as `stream`."""
         ...

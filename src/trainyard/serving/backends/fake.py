@@ -34,6 +34,11 @@ class FakePrompt:
         for piece in self._pieces():
             yield piece
 
+    @property
+    def drawn(self) -> int:
+        """None before the end, since it takes no time."""
+        return 0
+
     async def collect(self, choice: int, timeout_s: float) -> Piece:
         """Say them all at once."""
         return pieces.join(self._pieces())

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trainyard.core import errors
 from trainyard.engine import generation, types
@@ -15,13 +15,14 @@ from trainyard.serving.types import Ask, Chat, EmbedAsk, Piece, Prompt, Target, 
 _SEEDS = 2**63
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LocalPrompt:
     """Implements `Prepared` over an engine."""
 
     engine: Engine
     tokenizer: Tokenizer
     request: TextRequest
+    _drawn: dict[int, int] = field(default_factory=dict)
 
     @property
     def prompt_tokens(self) -> int:
@@ -33,6 +34,11 @@ class LocalPrompt:
         """Most tokens of one answer."""
         return self.request.max_tokens
 
+    @property
+    def drawn(self) -> int:
+        """Tokens of all choices so far."""
+        return sum(self._drawn.values())
+
     async def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
         """Generate one answer; the engine ends it after `timeout_s`."""
         seed = self.request.seed
@@ -41,6 +47,7 @@ class LocalPrompt:
         )
         async with aclosing(generation.stream_text(self.engine, self.tokenizer, request)) as texts:
             async for text in texts:
+                self._drawn[choice] = text.completion_tokens
                 yield self._piece(text)
 
     async def collect(self, choice: int, timeout_s: float) -> Piece:

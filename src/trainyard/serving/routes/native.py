@@ -1,52 +1,115 @@
-"""`POST /v1/generate`: a prompt in, `{model, output, cached}` out."""
+"""The native routes: `/v1/generate`, whole, and `/v1/stream`, piece by piece."""
 
-from starlette.requests import Request
+from collections.abc import Sequence
 
 from trainyard.core import errors
-from trainyard.core.http.hot import HotRoute, hot_route
-from trainyard.core.http.leaving import while_connected
+from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
 from trainyard.core.principal import Principal
+from trainyard.serving.routes import answering, sse
 from trainyard.serving.service import ServingService
-from trainyard.serving.types import Ask, GenerateRequest, GenerateResponse, fields
+from trainyard.serving.types import Ask, Choice, GenerateRequest, GenerateResponse, Piece, generate
+from trainyard.serving.types.generate import StreamEvent
+from trainyard.serving.work import Work
 
 DEFAULT_MAX_NEW_TOKENS = 256
 
-RAISED = (errors.UnknownModel, errors.DeadlineExceeded)
+RAISED = (
+    errors.UnknownModel,
+    errors.Conflict,
+    errors.LimitReached,
+    errors.QuotaExhausted,
+    errors.UpstreamFailed,
+    errors.DeadlineExceeded,
+)
 """What every route that generates can answer."""
 
 
 def hot_routes(service: ServingService) -> list[HotRoute]:
-    """Make the route."""
+    """Make the routes."""
 
-    async def generate(request: Request, body: GenerateRequest, principal: Principal) -> GenerateResponse:
-        work = await service.prepare(principal, _ask(body))
-        choices = await while_connected(request, work.collect())
-        return GenerateResponse(model=work.target.name, output=choices[0].piece.text, cached=False)
+    async def generate_text(request: Request, body: GenerateRequest, principal: Principal) -> Reply | Stream:
+        return await answering.answer(
+            service,
+            request,
+            principal,
+            body,
+            ask(body),
+            whole=_whole,
+            writer=None,
+            dialect="native",
+            cache=body.cache,
+        )
+
+    async def stream_text(request: Request, body: GenerateRequest, principal: Principal) -> Reply | Stream:
+        return await answering.answer(
+            service,
+            request,
+            principal,
+            body,
+            ask(body),
+            whole=_whole,
+            writer=EventWriter,
+            dialect="native",
+            cache=body.cache,
+        )
 
     return [
         hot_route(
             "/v1/generate",
-            generate,
+            generate_text,
             request_type=GenerateRequest,
             response_type=GenerateResponse,
             scope="generate",
             raises=RAISED,
             dialect="native",
             summary="Continue a prompt",
-        )
+        ),
+        hot_route(
+            "/v1/stream",
+            stream_text,
+            request_type=GenerateRequest,
+            response_type=StreamEvent,
+            event_type=StreamEvent,
+            scope="generate",
+            raises=RAISED,
+            dialect="native",
+            summary="Continue a prompt piece by piece, as server-sent events",
+        ),
     ]
 
 
-def _ask(body: GenerateRequest) -> Ask:
-    return Ask(
-        model=body.model,
-        prompts=[body.prompt],
-        param="prompt",
-        max_tokens=body.max_new_tokens,
-        default_max_tokens=DEFAULT_MAX_NEW_TOKENS,
-        temperature=1.0 if body.temperature is None else body.temperature,
-        top_p=body.top_p or 1.0,
-        top_k=body.top_k or 0,
-        stop=fields.stop_tuple(body.stop),
-        seed=body.seed,
-    )
+def ask(body: GenerateRequest) -> Ask:
+    """Bring a body into the words of the service.
+
+    Raises:
+        errors.InvalidRequest: Fields exclude each other.
+    """
+    return Ask(prompts=[body.prompt], **generate.sampling(body, DEFAULT_MAX_NEW_TOKENS))
+
+
+class EventWriter:
+    """Writes the events of `/v1/stream`: text, at the end why and how much."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def write(self, index: int, piece: Piece) -> bytes:
+        """Write what is new."""
+        if piece.finish_reason is None:
+            return sse.data(StreamEvent(text=piece.text)) if piece.text else b""
+        return sse.data(StreamEvent(text=piece.text, finish_reason=piece.finish_reason))
+
+    def end(self) -> bytes:
+        """Write the counts."""
+        usage = self._work.usage
+        return sse.data(
+            StreamEvent(
+                model=self._work.target.name,
+                cached=self._work.is_cached,
+                usage=generate.StreamUsage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
+            )
+        )
+
+
+def _whole(work: Work, choices: Sequence[Choice]) -> GenerateResponse:
+    return GenerateResponse(model=work.target.name, output=choices[0].piece.text, cached=work.is_cached)

@@ -1,22 +1,16 @@
 """OpenAI's `/v1/chat/completions` and `/v1/completions`, whole or as server-sent events."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
-
-from starlette.requests import Request
+from collections.abc import Sequence
 
 from trainyard.core import errors
-from trainyard.core.http.hot import HotRoute, hot_route
-from trainyard.core.http.leaving import while_connected
+from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
 from trainyard.core.principal import Principal
-from trainyard.serving.routes import openai_chat, openai_text, sse
+from trainyard.serving.routes import answering, openai_chat, openai_text
 from trainyard.serving.routes.models import router
 from trainyard.serving.routes.native import RAISED
 from trainyard.serving.routes.openai_head import Head
-from trainyard.serving.routes.sse import EventStream
 from trainyard.serving.service import ServingService
-from trainyard.serving.streams import Event
-from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Piece, Prompt, fields
+from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Prompt, fields
 from trainyard.serving.types.openai import StreamOptions
 from trainyard.serving.types.openai_answers import ChatChunk, ChatResponse, CompletionResponse
 from trainyard.serving.work import Work
@@ -29,21 +23,35 @@ COMPLETION_MAX_TOKENS = 16  # OpenAI's default for completions; chats may use wh
 def hot_routes(service: ServingService) -> list[HotRoute]:
     """Make the two routes that generate; `router` has `/v1/models`."""
 
-    async def chat_completions(request: Request, body: ChatRequest, principal: Principal) -> ChatResponse | EventStream:
-        work = await service.prepare(principal, _ask_chat(body))
-        head = Head.make("chatcmpl", service.clock, work, body.stream_options)
-        if body.stream:
-            return await _stream(request, work, openai_chat.ChunkWriter(head, work))
-        return openai_chat.response(head, work, await while_connected(request, work.collect()))
+    async def chat_completions(request: Request, body: ChatRequest, principal: Principal) -> Reply | Stream:
+        def head(work: Work) -> Head:
+            return Head.make("chatcmpl", service.clock, work, body.stream_options)
 
-    async def completions(
-        request: Request, body: CompletionRequest, principal: Principal
-    ) -> CompletionResponse | EventStream:
-        work = await service.prepare(principal, _ask_completion(body))
-        head = Head.make("cmpl", service.clock, work, body.stream_options)
-        if body.stream:
-            return await _stream(request, work, openai_text.ChunkWriter(head, work))
-        return openai_text.response(head, work, await while_connected(request, work.collect()))
+        return await answering.answer(
+            service,
+            request,
+            principal,
+            body,
+            _ask_chat(body),
+            whole=lambda work, choices: openai_chat.response(head(work), work, choices),
+            writer=(lambda work: openai_chat.ChunkWriter(head(work), work)) if body.stream else None,
+            dialect="openai",
+        )
+
+    async def completions(request: Request, body: CompletionRequest, principal: Principal) -> Reply | Stream:
+        def head(work: Work) -> Head:
+            return Head.make("cmpl", service.clock, work, body.stream_options)
+
+        return await answering.answer(
+            service,
+            request,
+            principal,
+            body,
+            _ask_completion(body),
+            whole=lambda work, choices: openai_text.response(head(work), work, choices),
+            writer=(lambda work: openai_text.ChunkWriter(head(work), work)) if body.stream else None,
+            dialect="openai",
+        )
 
     return [
         hot_route(
@@ -69,34 +77,6 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             summary="Continue a prompt; with `stream` as server-sent events",
         ),
     ]
-
-
-Writer = openai_chat.ChunkWriter | openai_text.ChunkWriter
-
-
-async def _stream(request: Request, work: Work, writer: Writer) -> EventStream:
-    """Begin to generate; errors until the first event, or for the first heartbeat's time, are answers with a status."""
-    events = work.events()
-    first = await while_connected(request, anext(events))
-    return EventStream(_frames(request, events, first, writer))
-
-
-async def _frames(
-    request: Request, events: AsyncGenerator[Event | None, None], first: Event | None, writer: Writer
-) -> AsyncGenerator[bytes, None]:
-    try:
-        async with aclosing(events):
-            yield _frame(first, writer.write)
-            async for event in events:
-                yield _frame(event, writer.write)
-    except errors.TrainyardError as error:
-        yield sse.failure(error, request)
-        return
-    yield writer.end() + sse.DONE
-
-
-def _frame(event: Event | None, write: Callable[[int, Piece], bytes]) -> bytes:
-    return sse.HEARTBEAT if event is None else write(*event)
 
 
 def _ask_chat(body: ChatRequest) -> Ask:

@@ -36,7 +36,7 @@ class Head:
 
 def usage(work: Work) -> Usage:
     """Count what was read and generated so far."""
-    prompt, completion = work.prompt_tokens, work.completion_tokens
+    prompt, completion = work.usage.prompt_tokens, work.usage.completion_tokens
     return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 

@@ -1,10 +1,11 @@
 """Request fields that several routes share, each with its bounds and what it means."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 MAX_PROMPT_CHARS = 4 * 1024 * 1024
+MAX_GRAMMAR_CHARS = 64 * 1024
 MAX_CHOICES = 8
 MAX_STREAMS = 16  # choices of one request over all its prompts
 
@@ -55,6 +56,46 @@ StopTexts = Annotated[
     Meta(description="Text ends before the first of these; up to 8 strings of 1-256 characters."),
 ]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES, description="Answers to generate, side by side; null = 1.")]
+MinP = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=1,
+        description="Drop tokens below this share of the likeliest one's probability, after the temperature; 0 and "
+        "null = none.",
+    ),
+]
+PresencePenalty = Annotated[
+    float,
+    Meta(ge=-2, le=2, description="Taken off the logit of every token that the answer holds already; null = 0."),
+]
+FrequencyPenalty = Annotated[
+    float,
+    Meta(ge=-2, le=2, description="Taken off a token's logit once for each time that the answer holds it; null = 0."),
+]
+JsonSchema = Annotated[
+    dict[str, Any],
+    Meta(description="JSON Schema (draft 2020-12) that the answer is an instance of; the text is JSON and no more."),
+]
+Regex = Annotated[
+    str,
+    Meta(min_length=1, max_length=MAX_GRAMMAR_CHARS, description="Regular expression that the whole answer matches."),
+]
+Lark = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_GRAMMAR_CHARS,
+        description="Grammar in llguidance's variant of Lark; the answer is a sentence of its `start`.",
+    ),
+]
+UseCache = Annotated[
+    bool,
+    Meta(
+        description="true: take a kept answer and keep this one, also where it is drawn by chance (temperature above 0 "
+        "and no seed); false: neither; null: only deterministic answers. The header Cache-Control goes first."
+    ),
+]
 NoPenalty = Annotated[
     float, Meta(ge=0, le=0, description="Penalties are not available: only 0, which is no penalty, is accepted.")
 ]

@@ -1,0 +1,139 @@
+"""The use cases of serving: which models there are, and text from one of them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from trainyard.core import errors
+from trainyard.core.catalog import ModelEntry, ModelRegistry
+from trainyard.core.clock import Clock
+from trainyard.core.idempotency import Idempotency
+from trainyard.core.metering.base import Meter
+from trainyard.core.ports.adapters import AdapterCatalog
+from trainyard.core.principal import Principal
+from trainyard.core.telemetry import Metrics
+from trainyard.engine.base import Engines
+from trainyard.serving.backends.base import TextBackend
+from trainyard.serving.cache.answers import Answers
+from trainyard.serving.call import Call
+from trainyard.serving.service.models import Models
+from trainyard.serving.service.opening import Opening, Request
+from trainyard.serving.service.revisions import Revisions
+from trainyard.serving.types import Ask, ModelView, Target, fields
+from trainyard.serving.work import GenerationMetrics, Work
+
+__all__ = ["TIMEOUT_S", "ServingService"]
+
+TIMEOUT_S = 600.0
+
+
+def _always_up(_model: str) -> bool:
+    return True
+
+
+class ServingService:
+    """Finds models for their callers and lets requests in.
+
+    Args:
+        models: The catalog.
+        backends: Do the work, by the word of the catalog's entries.
+        engines: Those of local models; tell versions of live runs apart.
+        adapters: Trained runs that are models too.
+        meter: Lets requests in by the limits of their callers, and writes down what they used.
+        clock: For deadlines and the age of the catalog.
+        answers: The cache; None = nothing is kept.
+        idempotency: Remembers requests that may be sent again; None = such requests are refused.
+        metrics: Where requests and tokens are counted.
+        timeout_s: Longest time for one request, from its arrival to its last token.
+        share_prefixes: `all` lets prompts of all tenants share computed beginnings; `tenant` those of one.
+        is_up: Whether what does the work of a model answers, by its name.
+    """
+
+    def __init__(
+        self,
+        models: ModelRegistry,
+        backends: Mapping[str, TextBackend],
+        engines: Engines,
+        adapters: AdapterCatalog,
+        meter: Meter,
+        clock: Clock,
+        *,
+        answers: Answers | None = None,
+        idempotency: Idempotency | None = None,
+        metrics: Metrics | None = None,
+        timeout_s: float = TIMEOUT_S,
+        share_prefixes: Literal["tenant", "all"] = "tenant",
+        is_up: Callable[[str], bool] = _always_up,
+    ) -> None:
+        self.clock = clock
+        self.idempotency = idempotency
+        self._answers = answers
+        self._timeout_s = timeout_s
+        self._backends = backends
+        self._models = Models(
+            models,
+            adapters,
+            Revisions(engines),
+            started_at=clock.now(),
+            timeout_s=timeout_s,
+            share_prefixes=share_prefixes,
+            is_up=is_up,
+        )
+        self._opening = Opening(meter, answers, clock, GenerationMetrics(metrics or Metrics()))
+
+    async def start(self) -> None:
+        """Begin what runs in the background; before the first request."""
+        if self._answers is not None:
+            await self._answers.start()
+
+    async def aclose(self) -> None:
+        """Write what waits, and end; after the last request."""
+        if self._answers is not None:
+            await self._answers.aclose()
+        if self.idempotency is not None:
+            await self.idempotency.aclose()
+
+    async def open(self, call: Call, ask: Ask) -> Work:
+        """Find the model and let the request in; whoever calls this has to end the work.
+
+        Raises:
+            errors.UnknownModel: The caller has no model of that name; the message lists his.
+            errors.InvalidRequest: The model is off (`model_off`), too many answers are asked for, a prompt does not fit
+                (`context_length_exceeded`), or the model cannot do it (`unsupported_parameter`).
+            errors.LimitReached: A limit of the caller's key or tenant is reached.
+            errors.QuotaExhausted: A quota of them is used up.
+            errors.Unavailable: The model is not up.
+            errors.DeadlineExceeded: It did not come up in time.
+        """
+        began_s = self.clock.monotonic()
+        if len(ask.prompts) * ask.n > fields.MAX_STREAMS:
+            raise errors.InvalidRequest(
+                f"{len(ask.prompts)} prompts x n = {ask.n} is more than {fields.MAX_STREAMS} answers at once", param="n"
+            )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                target, backend = await self.target(call.principal, ask.model)
+                ends_at_s = began_s + self._timeout_s
+                return await self._opening.open(Request(call, ask, target, backend, began_s, ends_at_s))
+        except TimeoutError as error:
+            raise errors.DeadlineExceeded("The model did not come up in time; send the request again") from error
+
+    async def target(self, principal: Principal, model: str | None) -> tuple[Target, TextBackend]:
+        """Find what a name means, and what does its work; raises as `open`."""
+        target, entry = await self._models.target(principal, model)
+        return target, self._backend(entry)
+
+    async def list_models(self, principal: Principal) -> list[ModelView]:
+        """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
+        return await self._models.list(principal)
+
+    async def show_model(self, principal: Principal, name: str) -> ModelView:
+        """Describe one model by name or alias.
+
+        Raises:
+            errors.UnknownModel: The caller has no model of that name.
+        """
+        return await self._models.show(principal, name)
+
+    def _backend(self, entry: ModelEntry) -> TextBackend:
+        return self._backends[entry.backend]
