@@ -13,7 +13,7 @@ from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.durability import StateSnapshot
 from trainyard.engine.embedding import EmbeddingPass
 from trainyard.engine.grammar import Grammars
-from trainyard.engine.sampler import Sampler
+from trainyard.engine.sampler import MAX_QUEUE, Sampler
 from trainyard.engine.trainer import Trainer, TrainingPass
 
 __all__ = ["EngineCore", "StateSnapshot", "TrainingPass"]
@@ -34,12 +34,24 @@ class EngineCore:
         name: How the catalog calls the model.
         device: "cpu", "cuda", "cuda:0" …
         threads: Threads of torch inside one operation; None leaves torch's own choice.
+        kv_max_bytes: Memory for keys and values of all streams and of kept beginnings; None takes 2 GiB on a CPU and
+            half of what the weights leave on an accelerator.
+        max_queue: Streams that may wait; one more is refused.
 
     Raises:
         errors.ConfigError: The directory holds no model that this engine can run.
     """
 
-    def __init__(self, model_dir: Path, name: str, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model_dir: Path,
+        name: str,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        kv_max_bytes: int | None = None,
+        max_queue: int = MAX_QUEUE,
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._model_dir = Path(model_dir)
@@ -48,7 +60,8 @@ class EngineCore:
         dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         self._decoder = loading.load_decoder(self._model_dir, dtype, self._device)
         self._trainer = Trainer(self._decoder)
-        self._sampler = Sampler(self._decoder, Grammars(self._model_dir, self._decoder.cfg.vocab_size))
+        grammars = Grammars(self._model_dir, self._decoder.cfg.vocab_size)
+        self._sampler = Sampler(self._decoder, grammars, kv_max_bytes=kv_max_bytes, max_queue=max_queue)
         self._started_at = time.time()
 
     # ------------------------------------------------------------ what it is
@@ -83,6 +96,10 @@ class EngineCore:
             sampled_tokens=self._sampler.sampled_tokens,
             started_at=self._started_at,
             rss_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+            kv_bytes=self._sampler.kv_bytes,
+            kv_max_bytes=self._sampler.kv_max_bytes,
+            prefix_hit_tokens=self._sampler.prefix_hit_tokens,
+            prompt_tokens=self._sampler.prompt_tokens,
         )
 
     # ------------------------------------------------------------------ runs

@@ -44,7 +44,9 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         wide = x.float()
         return weight_D * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
     if not torch.is_grad_enabled():
-        return fn.rms_norm(x, (x.shape[-1],), weight_D.float(), eps)
+        # `fn.rms_norm` takes 970 us for 500 x 512, this 80, and the same for few rows (one thread)
+        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        return (x * inverse.div_(x.shape[-1]).add_(eps).rsqrt_()).mul_(weight_D)
     out: Tensor = _RmsNorm.apply(x, weight_D.float(), eps)  # type: ignore[no-untyped-call]
     return out
 

@@ -1,100 +1,186 @@
-"""Keys and values of the streams that decode, one slot per stream, slots without gaps.
+"""Keys and values of all streams, in pages of one pool: block tables, shared beginnings, what is kept and evicted.
 
-Shape letters: S slots, B slots in use, K key-value heads, C tokens of capacity, T tokens of one sequence, E head size.
-
-Measured (one thread, 16 rows, 8 heads of 64, 512 tokens): attention over slots with the head before the token takes
-2.0 ms, with the token before the head 4.4 ms.
+Shape letters: T tokens of one sequence, n pages of one sequence, K key-value heads, P tokens of a page, E head size.
 """
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as fn
 from torch import Tensor
 
 from trainyard.engine.config import ModelConfig
+from trainyard.engine.pages import PAGE_TOKENS, Page, PagePool
+from trainyard.engine.prefixes import Chain, PrefixIndex
 
-FIRST_SLOTS, FIRST_TOKENS = 8, 128
-KEEP_IDLE_BYTES = 256 << 20
-"""An empty cache above this size is given back."""
+
+def pages_for(tokens: int) -> int:
+    """Count the pages that hold so many tokens."""
+    return -(-tokens // PAGE_TOKENS)
+
+
+class Blocks:
+    """The block table of one stream.
+
+    Attributes:
+        pages: In order of the text; only the last may be written to, all others may be shared.
+        tokens: How many of them are computed.
+        chain: Names of its full pages; None = it shares nothing.
+        is_front: Whether its pages lie at the front.
+    """
+
+    def __init__(self, chain: Chain | None) -> None:
+        self.pages: list[Page] = []
+        self.tokens = 0
+        self.chain = chain
+        self.is_front = False
+
+    @property
+    def room(self) -> int:
+        """Tokens that fit without another page."""
+        return len(self.pages) * PAGE_TOKENS
 
 
 class KvCache:
-    """One tensor (layers, 2, S, K, C, E) that doubles its slots or its tokens when either runs out."""
+    """Gives pages to streams, at most `max_bytes` of them; what nobody holds any more is kept while there is room."""
 
-    def __init__(self, cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> None:
-        self._cfg, self._dtype, self._device = cfg, dtype, device
-        self._data = self._empty(0, FIRST_TOKENS)
-        self._write_at = torch.empty(0, dtype=torch.int64)
-        self.lengths: list[int] = []
+    def __init__(self, cfg: ModelConfig, dtype: torch.dtype, device: torch.device, max_bytes: int) -> None:
+        self.pool = PagePool(cfg, dtype, device, max_bytes)
+        self.index = PrefixIndex()
+        self.max_bytes = self.pool.slots * self.pool.page_bytes
+        self.max_tokens = self.pool.slots * PAGE_TOKENS
 
-    def _empty(self, slots: int, tokens: int) -> Tensor:
-        cfg = self._cfg
-        shape = (cfg.layers, 2, slots, cfg.kv_heads, tokens, cfg.head_dim)
-        return torch.zeros(shape, dtype=self._dtype, device=self._device)
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of pages that streams hold or that are kept."""
+        return self.pool.used * self.pool.page_bytes
 
-    def add(self) -> int:
-        """Take the next slot, empty."""
-        slots = self._data.shape[2]
-        if len(self.lengths) == slots:
-            self._resize(max(FIRST_SLOTS, 2 * slots), self._data.shape[4])
-        self.lengths.append(0)
-        return len(self.lengths) - 1
+    @property
+    def available(self) -> int:
+        """Pages that can be had now, those included that are only kept."""
+        return self.pool.free + self.index.kept
 
-    def remove(self, slot: int) -> int:
-        """Free a slot by moving the last one into it; returns the number that the moved one had.
+    # ----------------------------------------------------------------- blocks
+    def find(self, blocks: Blocks, tokens: Sequence[int], limit: int) -> int:
+        """Take over computed pages that continue a table, up to `limit` tokens; returns the tokens found."""
+        before = blocks.tokens
+        if blocks.chain is None:
+            return 0
+        while blocks.tokens + PAGE_TOKENS <= limit:
+            place = blocks.tokens // PAGE_TOKENS
+            found = self.index.find(blocks.chain.name(place, tokens))
+            if found is None:
+                break
+            self._hold(found)
+            if place < len(blocks.pages):
+                self._release(blocks.pages[place])
+                blocks.pages[place] = found
+            else:
+                blocks.pages.append(found)
+            blocks.tokens += PAGE_TOKENS
+        return blocks.tokens - before
 
-        What the stream left is zeroed: attention gives hidden places the weight 0, and 0 x NaN (of diverged weights)
-        would be NaN in the next stream of the slot.
+    def is_known(self, blocks: Blocks, tokens: Sequence[int], limit: int) -> bool:
+        """Whether `find` would find something."""
+        if blocks.chain is None or blocks.tokens + PAGE_TOKENS > limit:
+            return False
+        return self.index.find(blocks.chain.name(blocks.tokens // PAGE_TOKENS, tokens)) is not None
+
+    def reserve(self, blocks: Blocks, tokens: int) -> bool:
+        """Make room for a text of that length; false, and nothing changed, when there are too few pages."""
+        missing = pages_for(tokens) - len(blocks.pages)
+        if missing > self.available:
+            return False
+        for _ in range(missing):
+            self._make_room()
+            page = self.pool.take_front() if blocks.is_front else self.pool.take()
+            page.holders = 1
+            blocks.pages.append(page)
+        return True
+
+    def advance(self, blocks: Blocks, tokens: Sequence[int], computed: int) -> None:
+        """Note that the first `computed` tokens of a text are computed; full pages can be found from now on."""
+        first, blocks.tokens = blocks.tokens // PAGE_TOKENS, computed
+        if blocks.chain is None:
+            return
+        for place in range(first, computed // PAGE_TOKENS):
+            page = blocks.pages[place]
+            if page.key is None:
+                self.index.add(blocks.chain.name(place, tokens), page, blocks.chain.number)
+
+    def free(self, blocks: Blocks) -> None:
+        """Let go of all pages; the last goes first, since a beginning is worth more than what continues it."""
+        for page in reversed(blocks.pages):
+            self._release(page, is_row=blocks.is_front)
+        blocks.pages, blocks.tokens, blocks.is_front = [], 0, False
+
+    def forget_gone(self) -> None:
+        """Free what weights computed that are no longer in memory."""
+        for page in self.index.evict_gone():
+            self.pool.drop(page)
+
+    # ------------------------------------------------------------------ front
+    def enter(self, blocks: Blocks) -> bool:
+        """Bring a table to the front; false, and nothing changed, when there are too few pages.
+
+        A page that another row reads there already is copied: rows that decode share no pages.
         """
-        last = len(self.lengths) - 1
-        self._data[
-            :, :, slot, :, : self.lengths[slot] + 1
-        ].zero_()  # + 1: a decode step writes there for a parked stream
-        if slot != last:
-            used = self.lengths[last]
-            self._data[:, :, slot, :, :used] = self._data[:, :, last, :, :used]
-            self._data[:, :, last, :, : used + 1].zero_()
-            self.lengths[slot] = self.lengths[last]
-        self.lengths.pop()
-        if not self.lengths and self._data.nbytes > KEEP_IDLE_BYTES:
-            self._data = self._empty(0, FIRST_TOKENS)
-        return last
+        if sum(self.pool.is_front(page) for page in blocks.pages) > self.available:
+            return False
+        for place, page in enumerate(blocks.pages):
+            if self.pool.is_front(page):
+                self._make_room()
+                blocks.pages[place] = twin = self.pool.copy_to_front(page)
+                twin.holders = 1
+                self._release(page)
+            else:
+                self.pool.to_front(page)
+        blocks.is_front = True
+        return True
 
-    def reserve(self, tokens: int) -> None:
-        """Make room for sequences of this length."""
-        capacity = self._data.shape[4]
-        if tokens > capacity:
-            while capacity < tokens:
-                capacity *= 2
-            self._resize(self._data.shape[2], capacity)
+    def leave(self, blocks: Blocks) -> None:
+        """Take a table away from the front."""
+        for page in reversed(blocks.pages):
+            self.pool.leave_front(page)
+        blocks.is_front = False
 
-    def _resize(self, slots: int, tokens: int) -> None:
-        old, used = self._data, max(self.lengths, default=0)
-        self._data = self._empty(slots, tokens)
-        self._data[:, :, : old.shape[2], :, :used] = old[..., :used, :]
+    # ---------------------------------------------------------------- prefill
+    def write(self, layer: int, blocks: Blocks, k_TKE: Tensor, v_TKE: Tensor) -> None:
+        """Store the stretch that follows the computed tokens, which fill whole pages."""
+        count = k_TKE.shape[0]
+        first = blocks.tokens // PAGE_TOKENS
+        slots = [page.slot for page in blocks.pages[first : first + pages_for(count)]]
+        at_n = torch.tensor(slots, device=k_TKE.device)
+        for part, new_TKE in enumerate((k_TKE, v_TKE)):
+            padded = fn.pad(new_TKE, (0, 0, 0, 0, 0, len(slots) * PAGE_TOKENS - count))
+            new_nKPE = padded.view(len(slots), PAGE_TOKENS, *new_TKE.shape[1:]).transpose(1, 2)
+            self.pool.data[layer, part].index_copy_(0, at_n, new_nKPE)
 
-    # --------------------------------------------------------------- prefill
-    def write(self, layer: int, slot: int, start: int, k_TKE: Tensor, v_TKE: Tensor) -> None:
-        """Store a stretch of one sequence; the slot's length is the caller's to advance."""
-        stop = start + k_TKE.shape[0]
-        self._data[layer, 0, slot, :, start:stop] = k_TKE.transpose(0, 1)
-        self._data[layer, 1, slot, :, start:stop] = v_TKE.transpose(0, 1)
+    def read(self, layer: int, blocks: Blocks, length: int) -> tuple[Tensor, Tensor]:
+        """Give keys and values of the first `length` tokens, each (1, K, T, E)."""
+        slots = [page.slot for page in blocks.pages[: pages_for(length)]]
+        at_n = torch.tensor(slots, device=self.pool.data.device)
+        keys, values = (
+            self.pool.data[layer, part].index_select(0, at_n).transpose(0, 1).flatten(1, 2)[None, :, :length]
+            for part in (0, 1)
+        )
+        return keys, values
 
-    def read(self, layer: int, slot: int, length: int) -> tuple[Tensor, Tensor]:
-        """Give keys and values of one sequence, each (1, K, T, E)."""
-        return self._data[layer, 0, slot : slot + 1, :, :length], self._data[layer, 1, slot : slot + 1, :, :length]
+    # ------------------------------------------------------------------ pages
+    def _make_room(self) -> None:
+        if not self.pool.free:
+            self.pool.drop(self.index.evict())
 
-    # ---------------------------------------------------------------- decode
-    def begin_token(self, positions: Sequence[int]) -> None:
-        """Choose where `append` writes: one position per slot in use."""
-        _, _, _, heads, tokens, _ = self._data.shape
-        at_B = torch.tensor([slot * heads * tokens + at for slot, at in enumerate(positions)])
-        self._write_at = (at_B[:, None] + torch.arange(heads) * tokens).flatten().to(self._device)
+    def _hold(self, page: Page) -> None:
+        page.holders += 1
+        self.index.hold(page)
 
-    def append(self, layer: int, k_BKE: Tensor, v_BKE: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Store one token per slot and give the first `length` tokens of all slots in use, each (B, K, length, E)."""
-        rows = k_BKE.shape[0]
-        keys, values = self._data[layer, 0], self._data[layer, 1]
-        keys.view(-1, k_BKE.shape[-1]).index_copy_(0, self._write_at, k_BKE.reshape(-1, k_BKE.shape[-1]))
-        values.view(-1, v_BKE.shape[-1]).index_copy_(0, self._write_at, v_BKE.reshape(-1, v_BKE.shape[-1]))
-        return keys[:rows, :, :length], values[:rows, :, :length]
+    def _release(self, page: Page, *, is_row: bool = False) -> None:
+        page.holders -= 1
+        if not page.holders and page.key is None:
+            self.pool.drop(page)
+            return
+        if is_row:
+            self.pool.leave_front(page)
+        if not page.holders:
+            self.index.keep(page)

@@ -24,7 +24,7 @@ from trainyard.engine.stream import Stream
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stretch:
-    """Prompt tokens [start, stop) of one stream, to be read now."""
+    """Tokens [start, stop) of the text of one stream, to be read now; `start` is the first of a page."""
 
     stream: Stream
     start: int
@@ -37,39 +37,31 @@ class Stretch:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is complete after it."""
-        return self.stop == len(self.stream.prompt_P)
+        """Whether the text is complete after it."""
+        return self.stop == self.stream.goal
 
-
-def plan(waiting: Sequence[Stream], budget: int) -> list[Stretch]:
-    """Choose the next stretches in order of arrival, at most `budget` tokens."""
-    out = []
-    for stream in waiting:
-        if budget <= 0:
-            break
-        stop = min(len(stream.prompt_P), stream.read + budget)
-        out.append(Stretch(stream, stream.read, stop))
-        budget -= stop - stream.read
-    return out
+    @property
+    def draws(self) -> bool:
+        """Whether the first token is drawn after it."""
+        return self.is_last and not self.stream.drawn
 
 
 class Prefill:
-    """One pass over the stretches; every stream must have a slot."""
+    """One pass over the stretches; every stream must have pages for its text."""
 
     def __init__(self, decoder: Decoder, maps: FrozenMaps, cache: KvCache, stretches: Sequence[Stretch]) -> None:
         self._decoder, self._maps, self._cache, self._stretches = decoder, maps, cache, stretches
-        cache.reserve(max(s.stop for s in stretches))
         self._last_layer = decoder.cfg.layers - 1
         self._lengths = [s.length for s in stretches]
         self._kept = [_kept(s) for s in stretches]
 
     def run(self) -> Tensor:
-        """Fill the cache; returns the final hidden states (M, D) of each complete prompt's last token, in order.
+        """Fill the cache; gives the final hidden states (M, D) of the last token of each stretch that draws, in order.
 
         Prompt log-probabilities are appended to the streams that ask for them.
         """
         device = self._decoder.device
-        tokens_N = torch.cat([s.stream.prompt_P[s.start : s.stop] for s in self._stretches])
+        tokens_N = torch.tensor([t for s in self._stretches for t in s.stream.text[s.start : s.stop]], device=device)
         positions_N = torch.cat([torch.arange(s.start, s.stop) for s in self._stretches]).to(device)
         cos_PE, sin_PE = self._decoder.rope.upto(max(s.stop for s in self._stretches), device)
         rotary = cos_PE[positions_N][:, None], sin_PE[positions_N][:, None]
@@ -81,16 +73,16 @@ class Prefill:
         for block in self._decoder.layers:
             x = block(x, rotary, self._attend, self._project, keep_M if block.layer == self._last_layer else None)
         for s in self._stretches:
-            s.stream.read = self._cache.lengths[s.stream.slot] = s.stop
+            self._cache.advance(s.stream.blocks, s.stream.text, s.stop)
         return self._finish(rms_norm(x, self._decoder.norm, self._decoder.cfg.rms_eps))
 
     def _finish(self, h_MD: Tensor) -> Tensor:
         out = [h_MD[:0]]
         for s, mine in zip(self._stretches, torch.split(h_MD, [len(k) for k in self._kept]), strict=True):
-            if s.stream.sampling.prompt_logprobs:
-                targets = s.stream.prompt_P[s.start + 1 : s.stop + 1]
+            if _is_scored(s):
+                targets = torch.tensor(s.stream.text[s.start + 1 : s.stop + 1], device=h_MD.device)
                 s.stream.prompt_logprobs += logprobs(mine[: len(targets)], self._decoder.output, targets).tolist()
-            if s.is_last:
+            if s.draws:
                 out.append(mine[-1:])
         return torch.cat(out)
 
@@ -111,11 +103,11 @@ class Prefill:
         return torch.cat(out)
 
     def _attend_one(self, layer: int, s: Stretch, q_THE: Tensor, k_TKE: Tensor, v_TKE: Tensor) -> Tensor:
-        self._cache.write(layer, s.stream.slot, s.start, k_TKE, v_TKE)
+        self._cache.write(layer, s.stream.blocks, k_TKE, v_TKE)
         window = self._decoder.cfg.window(layer)
         if s.start == 0:
             return causal_attention(q_THE[None], k_TKE[None], v_TKE[None], window)[0].flatten(1)
-        keys, values = self._cache.read(layer, s.stream.slot, s.stop)
+        keys, values = self._cache.read(layer, s.stream.blocks, s.stop)
         distance = torch.arange(s.start, s.stop, device=q_THE.device)[:, None] - torch.arange(
             s.stop, device=q_THE.device
         )
@@ -128,9 +120,14 @@ class Prefill:
 
 def _kept(s: Stretch) -> range:
     """Name the rows of a stretch that must leave the last layer."""
-    if s.stream.sampling.prompt_logprobs:
+    if _is_scored(s):
         return range(s.length)
-    return range(s.length - 1, s.length) if s.is_last else range(0)
+    return range(s.length - 1, s.length) if s.draws else range(0)
+
+
+def _is_scored(s: Stretch) -> bool:
+    """Whether log-probabilities of the prompt are wanted; what is read again after an interruption has them."""
+    return s.stream.sampling.prompt_logprobs and not s.stream.drawn
 
 
 def _neighbours(stretches: Sequence[Stretch], lengths: Sequence[int]) -> Iterator[tuple[AdapterTensors | None, int]]:

@@ -1,7 +1,8 @@
 """Continuous batching: streams join, decode together and leave, each with its own adapter, settings and seed."""
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,24 @@ from trainyard.engine.decode import DecodeStep
 from trainyard.engine.frozen_maps import FrozenMaps
 from trainyard.engine.grammar import Grammars
 from trainyard.engine.grammar_vocabulary import Words
-from trainyard.engine.kv_cache import KvCache
+from trainyard.engine.kv_cache import Blocks, KvCache
 from trainyard.engine.model import Decoder
+from trainyard.engine.pages import PAGE_TOKENS
+from trainyard.engine.prefixes import Chain
 from trainyard.engine.row_adapters import RowAdapters
+from trainyard.engine.schedule import Schedule
 from trainyard.engine.stream import Stream
+from trainyard.engine.waiting import Turnover
 
 MAX_STREAMS_CPU, MAX_STREAMS_GPU = 64, 256
 """Streams that decode together; more wait in order of arrival."""
-PREFILL_FLOP_CPU, PREFILL_FLOP_GPU = 8e9, 4e13
-"""Work on prompts within one tick: about 0.1 s at the 80 GFLOP/s that one core of the reference machine reaches."""
-IDLE_FACTOR = 8
+MAX_QUEUE = 256
+KV_BYTES_CPU, KV_SHARE_GPU = 2 << 30, 0.5
+"""Memory for pages where none is named: on a CPU, and as a share of what the weights leave free on an accelerator."""
+PREFILL_FLOP_CPU, PREFILL_FLOP_GPU = 2e9, 1e13
+"""Work on prompts between two tokens of others: about 25 ms at the 80 GFLOP/s that one core of the reference machine
+reaches, as long as a micro-step of training."""
+IDLE_FACTOR = 32
 """As much more is read at once when no stream decodes, since then nobody waits for a next token."""
 SAVED_ADAPTERS = 16
 """Adapters from directories that stay in memory, least recently used first out."""
@@ -40,33 +49,57 @@ class _Saved:
 class Sampler:
     """The streams over one decoder; weights are read, never changed."""
 
-    def __init__(self, decoder: Decoder, grammars: Grammars) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        grammars: Grammars,
+        *,
+        kv_max_bytes: int | None = None,
+        max_queue: int = MAX_QUEUE,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._decoder = decoder
         self._grammars = grammars
+        self._monotonic = monotonic
         on_cpu = decoder.device.type == "cpu"
         self._max_streams = MAX_STREAMS_CPU if on_cpu else MAX_STREAMS_GPU
+        self._max_queue = max_queue
         flop_per_token = 2 * sum(p.numel() for p in decoder.parameters())
-        self._prefill_tokens = int(max(64, (PREFILL_FLOP_CPU if on_cpu else PREFILL_FLOP_GPU) / flop_per_token))
-        self._cache = KvCache(decoder.cfg, decoder.dtype, decoder.device)
+        flop = PREFILL_FLOP_CPU if on_cpu else PREFILL_FLOP_GPU
+        self._prefill_tokens = max(PAGE_TOKENS, int(flop / flop_per_token))
         self._maps = FrozenMaps(decoder)
+        self._cache = KvCache(decoder.cfg, decoder.dtype, decoder.device, kv_max_bytes or _kv_bytes(decoder.device))
+        self._context = min(decoder.cfg.max_positions, self._cache.max_tokens)
         self._adapters = RowAdapters(self._maps, decoder.dtype, decoder.device)
         self._decode = DecodeStep(decoder, self._maps, self._cache, self._adapters)
         self._saved: OrderedDict[Path, _Saved] = OrderedDict()
         self._streams: dict[str, Stream] = {}
-        self._slots: list[Stream] = []  # decoding or being read, by slot
-        self._queue: OrderedDict[str, Stream] = OrderedDict()
-        self.sampled_tokens = 0
+        self._turnover = Turnover(monotonic)
+        self._schedule = Schedule(self._cache, self._turnover)
+        self._parked: frozenset[str] = frozenset()  # in the last tick
+        self._tick_s = 0.0  # that it took
+        self.sampled_tokens = self.prompt_tokens = self.prefix_hit_tokens = 0
         self._failed: list[tuple[Stream, errors.TrainyardError]] = []  # since `failures` was asked
 
     @property
     def active(self) -> int:
-        """Streams that have a slot."""
-        return len(self._slots)
+        """Streams that hold pages."""
+        return len(self._schedule.live)
 
     @property
     def queued(self) -> int:
-        """Streams that wait for a slot."""
-        return len(self._queue)
+        """Streams that wait for pages or a place."""
+        return len(self._schedule.waiting)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of pages that streams hold or that are kept for others."""
+        return self._cache.used_bytes
+
+    @property
+    def kv_max_bytes(self) -> int:
+        """Bytes of all pages."""
+        return self._cache.max_bytes
 
     # -------------------------------------------------------------- admission
     def admit(
@@ -81,17 +114,35 @@ class Sampler:
         if not prompt or min(prompt) < 0 or max(prompt) >= cfg.vocab_size:
             message = f"the prompt needs at least one token, all in 0..{cfg.vocab_size - 1}"
             raise errors.InvalidRequest(message, param="prompt")
-        if len(prompt) > cfg.max_positions:
-            message = f"the prompt has {len(prompt)} tokens; the context of this model holds {cfg.max_positions}"
-            raise errors.InvalidRequest(message, code="context_length_exceeded", param="prompt")
-        limit = min(request.sampling.max_tokens, max(1, cfg.max_positions - len(prompt)))
-        tokens = torch.tensor(prompt, device=self._decoder.device)
-        stream = Stream(request.stream_id, tokens, request.sampling, weights, version, limit)
+        if len(prompt) > self._context:
+            raise self._too_long(len(prompt))
+        if self.queued >= self._max_queue:
+            self._schedule.join(self._parked, self._max_streams)
+        if self.queued >= self._max_queue:
+            raise self._turnover.overloaded(self.queued, self._first_end_s())
+        limit = min(request.sampling.max_tokens, max(1, self._context - len(prompt)))
+        chain = None
+        if request.prefix_scope is not None:
+            chain = Chain(request.prefix_scope, self._cache.index.number(weights))
+        stream = Stream(request.stream_id, prompt, Blocks(chain), request.sampling, weights, version, limit)
         if request.sampling.grammar is not None:
             stream.grammar = self._grammars.begin(request.sampling.grammar, limit)
         if weights is not None:
             weights.readers += 1
-        self._streams[request.stream_id] = self._queue[request.stream_id] = stream
+        self._streams[request.stream_id] = stream
+        self._schedule.add(stream)
+        self.prompt_tokens += len(prompt)
+
+    def _too_long(self, length: int) -> errors.InvalidRequest:
+        message = f"the prompt has {length} tokens; the context of this model holds {self._decoder.cfg.max_positions}"
+        if self._context < self._decoder.cfg.max_positions:
+            message += f" and engine.kv_max_bytes only {self._context} of them"
+        return errors.InvalidRequest(message, code="context_length_exceeded", param="prompt")
+
+    def _first_end_s(self) -> float:
+        """Estimate when the first running stream ends at the latest."""
+        left = min((stream.limit - stream.drawn for stream in self._schedule.live), default=1)
+        return left * self._tick_s
 
     def saved_adapter(self, directory: Path) -> tuple[AdapterTensors, str]:
         """Load an adapter in PEFT's format, kept while it is in use and unchanged on disk: (weights, version).
@@ -119,44 +170,44 @@ class Sampler:
 
     def _remove(self, stream: Stream) -> None:
         del self._streams[stream.stream_id]
-        self._queue.pop(stream.stream_id, None)
+        self._schedule.remove(stream)
         if stream.weights is not None:
             stream.weights.readers -= 1
-        if stream.slot >= 0:
-            self._cache.remove(stream.slot)
-            last = self._slots.pop()
-            if last is not stream:
-                last.slot = stream.slot
-                self._slots[last.slot] = last
-        if not self._slots:
+        if not self._schedule.live:
             self._adapters.forget()
 
     # ------------------------------------------------------------------- tick
     @torch.no_grad()
     def tick(self, parked: frozenset[str] = frozenset()) -> list[tuple[str, types.TokenEvent]]:
         """Give one token to every stream whose prompt is read and which is not parked, and read more of the prompts."""
-        decoding = [s for s in self._slots if s.drawn]
-        events = self._step(parked) if any(s.stream_id not in parked for s in decoding) else []
-        events += self._read_prompts(bool(decoding))
-        self.sampled_tokens += len(events)
+        began, self._parked = self._monotonic(), parked
+        self._cache.forget_gone()
+        rows = self._schedule.settle(parked)
+        others_decode = bool(rows)
+        events = self._step(rows) if rows else []
+        self._end(events)
+        self._schedule.join(parked, self._max_streams)
+        first = self._read_prompts(parked, others_decode=others_decode)
+        self._end(first)
+        self.prefix_hit_tokens += sum(event.cached_tokens for _, event in first)
+        self.sampled_tokens += len(events) + len(first)
+        self._tick_s = self._monotonic() - began
+        return [(stream.stream_id, event) for stream, event in events + first]
+
+    def _end(self, events: Sequence[tuple[Stream, types.TokenEvent]]) -> None:
         for stream, event in events:
             if event.finish is not None:
                 self._remove(stream)
         for stream, _ in self._failed:
-            self._remove(stream)
-        return [(stream.stream_id, event) for stream, event in events]
+            if self._streams.get(stream.stream_id) is stream:
+                self._remove(stream)
 
-    def _step(self, parked: frozenset[str]) -> list[tuple[Stream, types.TokenEvent]]:
-        rows = self._slots
-        self._adapters.arrange([s.weights for s in rows])
-        lengths = self._cache.lengths
-        logits_BV = self._decode.run([max(s.last, 0) for s in rows], lengths)
-        live = [s for s in rows if s.drawn and s.stream_id not in parked]
-        for stream in live:
-            lengths[stream.slot] += 1
-        if len(live) < len(rows):
-            logits_BV = logits_BV[torch.tensor([s.slot for s in live], device=logits_BV.device)]
-        return self._draw(live, logits_BV)
+    def _step(self, rows: Sequence[Stream]) -> list[tuple[Stream, types.TokenEvent]]:
+        self._adapters.arrange([row.weights for row in rows])
+        logits_BV = self._decode.run([row.last for row in rows], [row.blocks for row in rows])
+        for row in rows:
+            self._cache.advance(row.blocks, row.text, len(row.text))
+        return self._draw(rows, logits_BV)
 
     def _draw(self, streams: Sequence[Stream], logits_BV: Tensor) -> list[tuple[Stream, types.TokenEvent]]:
         masks = self._masks(streams)
@@ -187,18 +238,18 @@ class Sampler:
         failed, self._failed = self._failed, []
         return [(stream.stream_id, error) for stream, error in failed]
 
-    def _read_prompts(self, others_decode: bool) -> list[tuple[Stream, types.TokenEvent]]:
-        while self._queue and len(self._slots) < self._max_streams:
-            _, stream = self._queue.popitem(last=False)
-            stream.slot = self._cache.add()
-            self._slots.append(stream)
-        reading = [s for s in self._slots if not s.drawn]
-        if not reading:
-            return []
+    def _read_prompts(self, parked: frozenset[str], *, others_decode: bool) -> list[tuple[Stream, types.TokenEvent]]:
         budget = self._prefill_tokens if others_decode else IDLE_FACTOR * self._prefill_tokens
-        stretches = prefill.plan(reading, budget)
-        h_MD = prefill.Prefill(self._decoder, self._maps, self._cache, stretches).run()
-        done = [s.stream for s in stretches if s.is_last]
-        if not done:
+        stretches = self._schedule.plan(parked, budget)
+        if not stretches:
             return []
-        return self._draw(done, self._maps.logits(h_MD))
+        h_MD = prefill.Prefill(self._decoder, self._maps, self._cache, stretches).run()
+        done = [s.stream for s in stretches if s.draws]
+        return self._draw(done, self._maps.logits(h_MD)) if done else []
+
+
+def _kv_bytes(device: torch.device) -> int:
+    """Choose the memory for pages where none is named."""
+    if device.type != "cuda":
+        return KV_BYTES_CPU
+    return int(KV_SHARE_GPU * torch.cuda.mem_get_info(device)[0])
