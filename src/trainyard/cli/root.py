@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import trainyard
-from trainyard.cli import chat, config, db, demo, doctor, generate, keys, mock, models, runs, tenants, train, up
+from trainyard.cli import chat, config, db, demo, doctor, generate, keys, mock, models, runs, tenants, train, up, usage
 
 TRACEBACK = "--traceback"
 """Read by the edge, which every error reaches."""
@@ -49,5 +49,6 @@ app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.add_typer(tenants.app, name="tenants")
+app.add_typer(usage.app, name="usage")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")

@@ -1,7 +1,7 @@
 """Limits and quotas of tenants as a whole."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -115,7 +115,8 @@ class TenantRegistry:
     def _write(self, name: str, change: Change) -> TenantRecord:
         with self._database.begin() as connection:
             key_rows.lock(connection)
-            limits, quota = change(rows.find(connection, name) or TenantRecord(name))
+            wishes, quota = change(rows.find(connection, name) or TenantRecord(name))
+            limits = OwnLimits(**asdict(wishes.effective(None)))  # a tenant has no default to be freed from
             rows.put(connection, TenantRecord(name, limits, quota, self._clock.now()))
         self._live.reload()
         return self.show(name)
