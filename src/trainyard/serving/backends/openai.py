@@ -88,9 +88,10 @@ def _wire(
     if isinstance(prompt, str) and entry.text_prompts == "chat":
         prompt = Chat([{"role": "user", "content": prompt}])
     if isinstance(prompt, Chat):
-        logprobs = {} if ask.logprobs < 0 else {"logprobs": True, "top_logprobs": ask.logprobs}
-        own = msgspec.structs.replace(base, **openai_wire.tools_of(prompt, ask), **logprobs)
-        return openai_wire.ChatWire(own, prompt.messages)
+        changes = openai_wire.tools_of(prompt, ask)
+        if ask.logprobs >= 0:
+            changes |= {"logprobs": True, "top_logprobs": ask.logprobs}
+        return openai_wire.ChatWire(msgspec.structs.replace(base, **changes) if changes else base, prompt.messages)
     if not isinstance(prompt, str):
         if entry.text_prompts == "chat":
             raise errors.InvalidRequest(

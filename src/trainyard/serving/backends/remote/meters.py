@@ -25,10 +25,14 @@ class UpstreamMetrics:
             "trainyard_upstream_repairs", "Answers that kept no schema and were asked for again", ("model", "outcome")
         )
 
+        self._shown: dict[str, State] = {}
+
     def attempt(self, model: str, outcome: Outcome, state: State) -> None:
         """Count an attempt that ended."""
-        self._attempts.of(model, outcome.value).inc()
-        self._circuit.of(model).set(_STATES[state])
+        self._attempts.of(model, outcome).inc()
+        if self._shown.get(model) is not state:
+            self._shown[model] = state
+            self._circuit.of(model).set(_STATES[state])
 
     def retry(self, model: str) -> None:
         """Count an attempt beyond the first."""

@@ -30,9 +30,7 @@ class Transport:
     ) -> "_RequestContextManager":
         """Begin a request; redirects are not followed, since an upstream does not choose where a key is sent."""
         session = self._session or self._open()
-        return session.post(
-            url, data=body, headers=headers, timeout=timeout, allow_redirects=False, skip_auto_headers=_NOT_SENT
-        )
+        return session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -47,6 +45,7 @@ class Transport:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            skip_auto_headers=_NOT_SENT,
             trust_env=False,
             read_bufsize=1 << 20,
         )
