@@ -11,18 +11,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 import uvloop
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from trainyard.core import errors, opening, settings
 from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
-from trainyard.core.http import process
+from trainyard.core.db.spool import Spool
+from trainyard.core.db.writer import GroupWriter
+from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process
 from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.http.forwarding import Forwarder
 from trainyard.core.idempotency import Idempotency
-from trainyard.core.metering.fake import OpenMeter
+from trainyard.core.ledger.reports import Reports
+from trainyard.core.ledger.service import Ledger
+from trainyard.core.limits import Limiter, open_limiter
+from trainyard.core.metering.base import Meter
+from trainyard.core.metering.service import Metering
 from trainyard.core.processes import CONFIG_EXIT, handover
 from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
@@ -30,9 +38,16 @@ from trainyard.engine.base import Engines
 from trainyard.engine.fake import FakeEngines
 from trainyard.engine.pool import EnginePool
 from trainyard.engine.tokenizer import Tokenizers
+from trainyard.serving.backends.adapter import AdapterBackend
+from trainyard.serving.backends.base import TextBackend
+from trainyard.serving.backends.chain import ChainBackend
 from trainyard.serving.backends.fake import FakeBackend
 from trainyard.serving.backends.local import LocalBackend
+from trainyard.serving.backends.ollama import OllamaBackend
+from trainyard.serving.backends.openai import OpenAIBackend
+from trainyard.serving.backends.remote.upstreams import Upstreams
 from trainyard.serving.cache import opening as serving_cache
+from trainyard.serving.cache.base import SharedCache
 from trainyard.serving.routes import native as serving_native
 from trainyard.serving.routes import openai as serving_openai
 from trainyard.serving.service import ServingService
@@ -41,6 +56,8 @@ from trainyard.training.routes import signal as training_signal
 from trainyard.training.routes.artifacts import SIGNED_PATH
 from trainyard.training.service import TrainingService
 from trainyard.training.store import RunRegistry
+
+_log = structlog.get_logger("app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,67 +91,168 @@ class Server:
     Attributes:
         app: The ASGI application.
         parts: Its core; keys, metrics and drain are reached through it.
+        models: Its catalog.
     """
 
     app: FastAPI
     parts: HttpParts
+    models: ModelRegistry
 
     def close(self) -> None:
         """Close the database."""
         self.parts.database.close()
 
+    def reload(self, effective: settings.Settings) -> None:
+        """Let the catalog and the limits of new settings take effect.
 
-def build_server(effective: settings.Settings, engines: Engines, *, clock: Clock | None = None) -> Server:
-    """Plug everything together; the database has to be migrated already (`bootstrap`)."""
+        Raises:
+            errors.ConfigError: The catalog cannot be used; nothing has changed.
+        """
+        self.models.reload()
+        self.parts.keys.set_defaults(effective.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Accounts:
+    """What counts and writes down who used how much."""
+
+    writer: GroupWriter
+    ledger: Ledger
+    limiter: Limiter
+    metering: Metering
+
+    async def aclose(self) -> None:
+        """Write what waits, and end; after the last request."""
+        await self.metering.aclose()
+        await self.writer.aclose()
+        await self.limiter.aclose()
+
+
+def build_server(
+    effective: settings.Settings, engines: Engines, *, clock: Clock | None = None, forwarder: Forwarder | None = None
+) -> Server:
+    """Plug everything together; the database has to be migrated already (`bootstrap`).
+
+    Args:
+        effective: The settings.
+        engines: Those of local models.
+        clock: Time.
+        forwarder: Leads to the HTTP process that trains, where this is another one.
+    """
     time = clock or SystemClock()
     database = opening.database(effective)
     parts = HttpParts(database, opening.keys(effective, database, time), clock=time)
     models = ModelRegistry.from_settings(effective)
-    tokenizers = Tokenizers(models)
-    training = TrainingService(
-        RunRegistry(database, time),
-        models,
-        engines,
-        tokenizers,
-        DirectoryBlobs(DataDirectory(effective.data_dir).blobs),
-        effective,
-        time,
-        signing_key=opening.signing_key(effective),
-    )
-    bounds = effective.cache
-    kept = DatabaseCache(database, time, ttl_s=bounds.ttl_s, max_bytes=bounds.shared_bytes)
-    serving = ServingService(
-        models,
-        {"local": LocalBackend(engines, tokenizers), "fake": FakeBackend()},
-        engines,
-        training.adapters,
-        OpenMeter(),
-        time,
-        answers=serving_cache.answers(bounds, kept if bounds.shared == "database" else None, time, parts.metrics),
-        idempotency=Idempotency(database, time, ttl_s=bounds.idempotency_ttl_s),
-        metrics=parts.metrics,
-        timeout_s=effective.server.request_timeout_s,
-        share_prefixes=effective.engine.share_prefixes,
-    )
-    _watch_engines(parts, models, engines)
+    accounts = _accounts(effective, parts)
+    upstreams = Upstreams(models, time, parts.metrics)
+    training = _training(effective, parts, models, engines)
+    serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
+    _watch(effective, parts, models, engines, accounts.limiter, forwarder)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        await training.recover()
+        if forwarder is None:
+            await training.recover()
+        await accounts.writer.start()
         await serving.start()
         yield
         await serving.aclose()
+        await upstreams.aclose()
+        await accounts.aclose()
+        if forwarder is not None:
+            await forwarder.aclose()
 
+    trains = training_signal.router(training)
     app = build_http(
         effective,
         parts,
-        routers=[(training_signal.router(training), "signal"), (serving_openai.router(serving), "openai")],
+        routers=[
+            (trains if forwarder is None else forwarder.router(trains), "signal"),
+            (serving_openai.router(serving), "openai"),
+            *((router, "native") for router in _administration(effective, parts, accounts)),
+        ],
         hot_routes=[*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)],
         signed_paths=[SIGNED_PATH],
         shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
         lifespan=lifespan,
     )
-    return Server(app, parts)
+    return Server(app, parts, models)
+
+
+def _accounts(effective: settings.Settings, parts: HttpParts) -> _Accounts:
+    spool = Spool(DataDirectory(effective.data_dir).path)
+    writer = GroupWriter(effective.database_url, sync=effective.database.sync, spool=spool)
+    ledger = Ledger(writer, parts.database)
+    limiter = open_limiter(effective, ledger.spent, parts.clock)
+    window_s = effective.limits.window_s
+    metering = Metering(limiter, ledger, parts.keys.subjects, parts.clock, parts.metrics, window_s=window_s)
+    return _Accounts(writer, ledger, limiter, metering)
+
+
+def _training(
+    effective: settings.Settings, parts: HttpParts, models: ModelRegistry, engines: Engines
+) -> TrainingService:
+    return TrainingService(
+        RunRegistry(parts.database, parts.clock),
+        models,
+        engines,
+        Tokenizers(models),
+        DirectoryBlobs(DataDirectory(effective.data_dir).blobs),
+        effective,
+        parts.clock,
+        signing_key=opening.signing_key(effective),
+    )
+
+
+def _serving(
+    effective: settings.Settings,
+    parts: HttpParts,
+    models: ModelRegistry,
+    engines: Engines,
+    training: TrainingService,
+    meter: Meter,
+    upstreams: Upstreams,
+) -> ServingService:
+    local = LocalBackend(engines, Tokenizers(models))
+    own: dict[str, TextBackend] = {
+        "local": local,
+        "adapter": AdapterBackend(models, local),
+        "openai": OpenAIBackend(upstreams),
+        "ollama": OllamaBackend(upstreams),
+        "fake": FakeBackend(),
+    }
+    chain = ChainBackend(models, own, upstreams.metrics)
+    return ServingService(
+        models,
+        dict.fromkeys(own, chain),
+        engines,
+        training.adapters,
+        meter,
+        parts.clock,
+        answers=serving_cache.answers(effective.cache, _shared_cache(effective, parts), parts.clock, parts.metrics),
+        idempotency=Idempotency(parts.database, parts.clock, ttl_s=effective.cache.idempotency_ttl_s),
+        metrics=parts.metrics,
+        timeout_s=effective.server.request_timeout_s,
+        share_prefixes=effective.engine.share_prefixes,
+        is_up=upstreams.is_available,
+    )
+
+
+def _shared_cache(effective: settings.Settings, parts: HttpParts) -> SharedCache | None:
+    bounds = effective.cache
+    if bounds.shared == "off":
+        return None
+    return DatabaseCache(parts.database, parts.clock, ttl_s=bounds.ttl_s, max_bytes=bounds.shared_bytes)
+
+
+def _administration(effective: settings.Settings, parts: HttpParts, accounts: _Accounts) -> list[APIRouter]:
+    limits, reports = effective.limits, Reports(parts.database)
+    return [
+        admin_keys.router(parts.keys, parts.database),
+        admin_tenants.router(parts.keys, parts.database),
+        admin_usage.router(parts.keys, reports, parts.clock, limits.time_zone),
+        me_usage.router(parts.keys, reports, accounts.ledger.spent, parts.clock, limits.window_s),
+    ]
 
 
 def build_app(effective: settings.Settings, engines: Engines, *, clock: Clock | None = None) -> FastAPI:
@@ -152,8 +270,28 @@ def openapi_document() -> dict[str, Any]:
             server.close()
 
 
-def _watch_engines(parts: HttpParts, models: ModelRegistry, engines: Engines) -> None:
-    """Make readiness ask every engine that starts with the server."""
+def _backend(models: ModelRegistry, engines: Engines, tokenizers: Tokenizers, upstreams: Upstreams) -> TextBackend:
+    """Put the backend of every model behind one."""
+    local = LocalBackend(engines, tokenizers)
+    backends: dict[str, TextBackend] = {
+        "local": local,
+        "adapter": AdapterBackend(models, local),
+        "openai": OpenAIBackend(upstreams),
+        "ollama": OllamaBackend(upstreams),
+        "fake": FakeBackend(),
+    }
+    return ChainBackend(models, backends, upstreams.metrics)
+
+
+def _watch(
+    effective: settings.Settings,
+    parts: HttpParts,
+    models: ModelRegistry,
+    engines: Engines,
+    limiter: Limiter,
+    forwarder: Forwarder | None,
+) -> None:
+    """Make readiness ask every engine that starts with the server, and what several processes have in common."""
 
     def probe(model: str) -> Any:
         async def ask() -> None:
@@ -164,6 +302,10 @@ def _watch_engines(parts: HttpParts, models: ModelRegistry, engines: Engines) ->
     for entry in models.entries:
         if entry.backend == "local" and entry.load == "eager":
             parts.readiness.register(f"engine:{entry.name}", probe(entry.name))
+    if effective.redis.url is not None:
+        parts.readiness.register("redis", limiter.ping)
+    if forwarder is not None:
+        parts.readiness.register("training", forwarder.ping)
 
 
 def serve() -> None:
@@ -173,7 +315,7 @@ def serve() -> None:
     """
     try:
         given = handover.read()
-        effective = settings.load(given.flags, Path(given.config_file) if given.config_file else None)
+        effective = _settings(given)
         configure_logging(effective.log)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(given, effective))
@@ -185,7 +327,14 @@ def serve() -> None:
 async def _serve(given: handover.Handover, effective: settings.Settings) -> None:
     control = ControlClient(Path(given.control_socket))
     engines = EnginePool(Path(given.socket_directory), control.ensure, control.check)
-    server = build_server(effective, engines)
+    server = build_server(effective, engines, forwarder=Forwarder(given.socket_of(0)) if given.worker else None)
+
+    def reload() -> None:
+        try:
+            server.reload(_settings(given))
+        except errors.ConfigError as error:  # the supervisor has looked before, yet files can change again
+            _log.error("reload_refused", reason=error.message)
+
     try:
         await process.run(
             server.app,
@@ -193,10 +342,15 @@ async def _serve(given: handover.Handover, effective: settings.Settings) -> None
             server.parts.drain,
             effective.server.drain_s,
             local=given.socket_of(given.worker),
+            on_hangup=reload,
         )
     finally:
         await engines.aclose()
         server.close()
+
+
+def _settings(given: handover.Handover) -> settings.Settings:
+    return settings.load(given.flags, Path(given.config_file) if given.config_file else None)
 
 
 if __name__ == "__main__":

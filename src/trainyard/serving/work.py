@@ -111,6 +111,11 @@ class Work:
         return made
 
     @property
+    def model(self) -> str:
+        """Name of the model that answers; that of a fallback from its first piece on."""
+        return (self._tally.model if self._tally is not None else None) or self.target.name
+
+    @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the answer: where the caller stands with his limits, and whether the cache had it."""
         return [*self._charge.headers, _HEADERS[self.origin]]
@@ -266,7 +271,7 @@ class Work:
             metrics.tokens.of(model, "completion").inc(usage.completion_tokens)
         note = self._call.note
         note(
-            model=self.target.name,
+            model=self.model,
             outcome=outcome,
             cache=self.origin,
             prompt_tokens=usage.prompt_tokens,

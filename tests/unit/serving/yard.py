@@ -24,8 +24,10 @@ from trainyard.core.settings import Settings
 from trainyard.core.telemetry import Metrics
 from trainyard.engine.fake import FakeEngine, FakeEngines
 from trainyard.engine.tokenizer import Tokenizer, Tokenizers
+from trainyard.serving.backends.chain import ChainBackend
 from trainyard.serving.backends.fake import FakeBackend
 from trainyard.serving.backends.local import LocalBackend
+from trainyard.serving.backends.remote.meters import UpstreamMetrics
 from trainyard.serving.cache import opening
 from trainyard.serving.cache.base import SharedCache
 from trainyard.serving.routes import native, openai
@@ -104,7 +106,11 @@ class Yard:
         engines = FakeEngines({MODEL: self.engine, "yard/plain": self.engine})
         return ServingService(
             self.models,
-            {"local": LocalBackend(engines, Tokenizers(self.models)), "fake": FakeBackend()},
+            ChainBackend(
+                self.models,
+                {"local": LocalBackend(engines, Tokenizers(self.models)), "fake": FakeBackend()},
+                UpstreamMetrics(metrics),
+            ),
             engines,
             self.adapters,
             self.meter,

@@ -104,7 +104,7 @@ class EventWriter:
         usage = self._work.usage
         return sse.data(
             StreamEvent(
-                model=self._work.target.name,
+                model=self._work.model,
                 cached=self._work.is_cached,
                 usage=generate.StreamUsage(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens),
             )
@@ -112,4 +112,4 @@ class EventWriter:
 
 
 def _whole(work: Work, choices: Sequence[Choice]) -> GenerateResponse:
-    return GenerateResponse(model=work.target.name, output=choices[0].piece.text, cached=work.is_cached)
+    return GenerateResponse(model=work.model, output=choices[0].piece.text, cached=work.is_cached)

@@ -1,11 +1,11 @@
 """The use cases of serving: which models there are, and text from one of them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal
 
 from trainyard.core import errors
-from trainyard.core.catalog import ModelEntry, ModelRegistry
+from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.metering.base import Meter
@@ -34,9 +34,15 @@ def _always_up(_model: str) -> bool:
 class ServingService:
     """Finds models for their callers and lets requests in.
 
+    Attributes:
+        backend: Does the work of every model.
+        meter: Lets requests in.
+        clock: The server's.
+        idempotency: Remembers requests that may be sent again, if anything does.
+
     Args:
         models: The catalog.
-        backends: Do the work, by the word of the catalog's entries.
+        backend: Does the work of every model.
         engines: Those of local models; tell versions of live runs apart.
         adapters: Trained runs that are models too.
         meter: Lets requests in by the limits of their callers, and writes down what they used.
@@ -52,7 +58,7 @@ class ServingService:
     def __init__(
         self,
         models: ModelRegistry,
-        backends: Mapping[str, TextBackend],
+        backend: TextBackend,
         engines: Engines,
         adapters: AdapterCatalog,
         meter: Meter,
@@ -69,7 +75,8 @@ class ServingService:
         self.idempotency = idempotency
         self._answers = answers
         self._timeout_s = timeout_s
-        self._backends = backends
+        self.backend = backend
+        self.meter = meter
         self._models = Models(
             models,
             adapters,
@@ -79,7 +86,7 @@ class ServingService:
             share_prefixes=share_prefixes,
             is_up=is_up,
         )
-        self._opening = Opening(meter, answers, clock, GenerationMetrics(metrics or Metrics()))
+        self._opening = Opening(backend, meter, answers, clock, GenerationMetrics(metrics or Metrics()))
 
     async def start(self) -> None:
         """Begin what runs in the background; before the first request."""
@@ -112,16 +119,19 @@ class ServingService:
             )
         try:
             async with asyncio.timeout(self._timeout_s):
-                target, backend = await self.target(call.principal, ask.model)
-                ends_at_s = began_s + self._timeout_s
-                return await self._opening.open(Request(call, ask, target, backend, began_s, ends_at_s))
+                target = await self.target(call.principal, ask.model)
+                return await self._opening.open(Request(call, ask, target, began_s, began_s + self._timeout_s))
         except TimeoutError as error:
             raise errors.DeadlineExceeded("The model did not come up in time; send the request again") from error
 
-    async def target(self, principal: Principal, model: str | None) -> tuple[Target, TextBackend]:
-        """Find what a name means, and what does its work; raises as `open`."""
-        target, entry = await self._models.target(principal, model)
-        return target, self._backend(entry)
+    async def target(self, principal: Principal, model: str | None) -> Target:
+        """Find what a name means.
+
+        Raises:
+            errors.UnknownModel: As `open`.
+            errors.InvalidRequest: Code `model_off`.
+        """
+        return await self._models.target(principal, model)
 
     async def list_models(self, principal: Principal) -> list[ModelView]:
         """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
@@ -134,6 +144,3 @@ class ServingService:
             errors.UnknownModel: The caller has no model of that name.
         """
         return await self._models.show(principal, name)
-
-    def _backend(self, entry: ModelEntry) -> TextBackend:
-        return self._backends[entry.backend]

@@ -49,8 +49,8 @@ class Models:
         self._share_prefixes = share_prefixes
         self._is_up = is_up
 
-    async def target(self, principal: Principal, name: str | None) -> tuple[Target, ModelEntry]:
-        """Find what a request means, and the entry whose backend does the work.
+    async def target(self, principal: Principal, name: str | None) -> Target:
+        """Find what a request means.
 
         Raises:
             errors.UnknownModel: The caller has no model of that name; the message lists his.
@@ -64,11 +64,12 @@ class Models:
             adapter = await self._adapter(principal, wanted)
             entry = self._callable(self._registry.entry(adapter.base_model))
             revision = await self._revisions.of_run(entry, adapter)
-            return Target(adapter.name, entry.name, adapter, revision, entry.prices, scope), entry
+            return Target(adapter.name, entry.name, adapter, revision, entry.prices, scope)
         entry = self._callable(await self._entry(principal, wanted))
-        if entry.backend == "adapter":
-            return self._adapted(entry, scope)
-        return Target(entry.name, entry.name, None, entry.revision, entry.prices, scope), entry
+        revision = entry.revision
+        if entry.base is not None:
+            revision = f"{self._callable(self._registry.entry(entry.base)).revision}/{revision}"
+        return Target(entry.name, entry.name, None, revision, entry.prices, scope)
 
     async def list(self, principal: Principal) -> list[ModelView]:
         """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
@@ -85,21 +86,6 @@ class Models:
         if name.startswith(RUN_PREFIX):
             return self._view_run(await self._adapter(principal, name))
         return self._view(await self._entry(principal, name))
-
-    def _adapted(self, entry: ModelEntry, scope: str) -> tuple[Target, ModelEntry]:
-        """A saved adapter of the catalog: the entry of its base does the work, its own has the prices."""
-        base = self._callable(self._registry.entry(entry.base or ""))
-        adapter = AdapterModel(
-            name=entry.name,
-            base_model=base.name,
-            run_id=entry.name,
-            checkpoint_dir=str(entry.path),
-            step=0,
-            created_at=self._started_at,
-            owner="trainyard",
-        )
-        revision = f"{base.revision}/{entry.revision}"
-        return Target(entry.name, base.name, adapter, revision, entry.prices, scope), base
 
     def _callable(self, entry: ModelEntry) -> ModelEntry:
         if entry.load != "off":

@@ -32,7 +32,6 @@ class Request:
     call: Call
     ask: Ask
     target: Target
-    backend: TextBackend
     began_s: float
     ends_at_s: float
 
@@ -41,13 +40,17 @@ class Opening:
     """Lets requests in.
 
     Args:
+        backend: Does the work.
         meter: Reserves what a request may use.
         answers: The cache; None = nothing is kept, and equal requests know nothing of each other.
         clock: For deadlines and the age of answers.
         metrics: Where requests are counted.
     """
 
-    def __init__(self, meter: Meter, answers: Answers | None, clock: Clock, metrics: GenerationMetrics) -> None:
+    def __init__(
+        self, backend: TextBackend, meter: Meter, answers: Answers | None, clock: Clock, metrics: GenerationMetrics
+    ) -> None:
+        self._backend = backend
         self._meter = meter
         self._answers = answers
         self._clock = clock
@@ -78,7 +81,7 @@ class Opening:
                 return work
 
     async def _alone(self, request: Request, origin: Origin, on_made: Keeper | None) -> Work:
-        plan = await _plan(request, self._clock)
+        plan = await self._plan(request)
         charge = await self._meter.open(request.call.principal, _job(request, plan))
         return self._work(request, origin, charge, plan=plan, on_made=on_made)
 
@@ -89,7 +92,7 @@ class Opening:
     async def _lead(self, request: Request, answers: Answers, flight: Flight, key: bytes) -> Work:
         try:
             found = await answers.find(key, request.call.policy.max_age_s)
-            plan = None if found is not None else await _plan(request, self._clock)
+            plan = None if found is not None else await self._plan(request)
         except errors.TrainyardError as error:
             flight.land(error=error)  # it would be the same for all
             raise
@@ -141,13 +144,17 @@ class Opening:
         finally:
             listener.leave()
 
+    async def _plan(self, request: Request) -> Plan:
+        prepared = await self._backend.prepare(request.target, request.ask)
+        return Plan(prepared, request.ask.n, self._clock, request.ends_at_s)
+
     def _keeper(self, request: Request, key: bytes) -> Keeper:
         """Make what keeps the answers under the revision that made them."""
 
         def keep(made: Sequence[Piece], usage: Usage) -> None:
             versions = {piece.version for piece in made}
-            if self._answers is None or len(versions) != 1:
-                return
+            if self._answers is None or len(versions) != 1 or any(piece.model for piece in made):
+                return  # made by weights that changed meanwhile, or by another model in this one's place
             revision = revisions.answered(request.target, versions.pop())
             where = key
             tenant = request.call.principal.tenant
@@ -185,11 +192,6 @@ class Opening:
             entry=entry,
             on_made=on_made,
         )
-
-
-async def _plan(request: Request, clock: Clock) -> Plan:
-    prepared = await request.backend.prepare(request.target, request.ask)
-    return Plan(prepared, request.ask.n, clock, request.ends_at_s)
 
 
 def _job(request: Request, plan: Plan) -> Job:

@@ -24,16 +24,20 @@ class Usage:
 class Tally:
     """Adds up the pieces of all choices as they come.
 
+    Attributes:
+        model: Who answered in place of the model that was asked for, if anybody.
+
     Args:
         prompt_tokens: What was counted before, per prompt; a piece that tells better replaces it.
         n: Choices per prompt.
     """
 
-    __slots__ = ("_cached", "_drawn", "_n", "_prompts")
+    __slots__ = ("_cached", "_drawn", "_n", "_prompts", "model")
 
     def __init__(self, prompt_tokens: Sequence[int], n: int) -> None:
         self._prompts = list(prompt_tokens)
         self._n = n
+        self.model: str | None = None
         self._drawn: dict[int, int] = {}
         self._cached: dict[int, int] = {}
 
@@ -45,6 +49,8 @@ class Tally:
     def add(self, index: int, piece: Piece) -> None:
         """Take the next piece of a choice."""
         self._drawn[index] = piece.completion_tokens
+        if piece.model is not None:
+            self.model = piece.model
         if piece.prompt_tokens is not None:
             self._prompts[index // self._n] = piece.prompt_tokens
         if piece.cached_tokens and index % self._n == 0:
