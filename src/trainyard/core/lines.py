@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, TextIO
+from typing import IO, Final
 
 GATHER_S: Final = 0.1
 """Longest time that a line waits while a loop runs; what a `kill -9` can take with it."""
@@ -36,7 +36,7 @@ class Lines:
         on_drop: Told how many were dropped, each time.
     """
 
-    def __init__(self, stream: Callable[[], TextIO] = lambda: sys.stderr, *, max_pending: int = MAX_PENDING_LINES):
+    def __init__(self, stream: Callable[[], IO[str]] = lambda: sys.stderr, *, max_pending: int = MAX_PENDING_LINES):
         self.dropped = 0
         self.on_drop: Callable[[int], None] = lambda _: None
         self._stream = stream
@@ -133,7 +133,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _descriptor(stream: TextIO) -> int | None:
+def _descriptor(stream: IO[str]) -> int | None:
     try:
         return stream.fileno()
     except io.UnsupportedOperation:  # a stream in memory
