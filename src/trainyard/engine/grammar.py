@@ -30,29 +30,19 @@ class GrammarState:
     """Where one answer stands in its grammar.
 
     Args:
-        vocabulary: Of the model.
-        matcher: Belongs to this state from now on.
-        lexis: For JSON; None for other grammars.
-        plan: From the very beginning; None when none is known, and then the budget is not looked after.
-        jump: How much longer one token can make the way to the end, in tokens.
-        budget: Most tokens that may be drawn.
+        compiled: The grammar.
+        budget: Most tokens that may be drawn; not looked after where no way through the grammar is known to fit.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        matcher: llguidance.LLMatcher,
-        lexis: Lexis | None,
-        plan: list[int] | None,
-        jump: int,
-        budget: int,
-    ) -> None:
-        self._vocabulary, self._matcher, self._lexis = vocabulary, matcher, lexis
+    def __init__(self, compiled: "Compiled", budget: int) -> None:
+        plan = compiled.plan(budget)
+        self._vocabulary = vocabulary = compiled.vocabulary
+        self._matcher, self._lexis = compiled.matcher.deep_copy(), compiled.lexis
+        self._names, self._jump = compiled.names, compiled.jump
         self._words = vocabulary.words()
         self._plan = plan
         self._need = len(plan or ())
         self._is_steered = plan is not None and len(plan) <= budget
-        self._jump = jump
         self._unplanned = 0  # tokens since the plan was known
         self._left = budget
         self.is_over = False
@@ -114,38 +104,49 @@ class GrammarState:
             end = after.deep_copy()
             if end.consume_tokens(plan[:-1]) and end.is_accepting():
                 return plan
-        lexis = self._lexis.after(self._vocabulary.tokens[token]) if self._lexis else None
-        return self._find(after, lexis, rest)
+        return self._find(after, self._lexis.after(self._vocabulary.tokens[token]), rest)
 
-    def _find(self, matcher: llguidance.LLMatcher, lexis: Lexis | None, limit: int) -> list[int] | None:
-        return grammar_search.find(self._vocabulary, matcher, lexis, limit)
+    def _find(self, matcher: llguidance.LLMatcher, lexis: Lexis, limit: int) -> list[int] | None:
+        return grammar_search.find(self._vocabulary, matcher, lexis, limit, names=self._names)
 
     def _move(self, token: int) -> None:
         if token in self._vocabulary.eos_ids:
             self.is_over = True
             return
         self._matcher.consume_token(token)
-        if self._lexis is not None:
-            self._lexis = self._lexis.after(self._vocabulary.tokens[token])
+        self._lexis = self._lexis.after(self._vocabulary.tokens[token])
 
 
-class _Compiled:
-    """A grammar for one vocabulary, with the way through it that was found first."""
+class Compiled:
+    """A grammar for one vocabulary, with the way through it that was found first.
+
+    Attributes:
+        matcher: At the beginning; to be copied.
+        lexis: At the beginning.
+        jump: How much longer one token can make the way to the end, in tokens.
+        names: Of members that objects need.
+
+    Raises:
+        errors.InvalidRequest: Code `invalid_grammar`; the message gives the reason.
+    """
 
     def __init__(self, vocabulary: Vocabulary, grammar: Grammar) -> None:
         source = grammar_text.source_of(grammar)
         self.matcher = llguidance.LLMatcher(vocabulary.trie, source, log_level=0, limits=grammar_text.LIMITS)
         grammar_text.check_start(self.matcher)
-        self.lexis = Lexis() if grammar.kind in ("json_schema", "json_object") else None
+        self.lexis = Lexis(is_json=grammar.kind in ("json_schema", "json_object"))
         self.jump = grammar_text.longest_jump(grammar)
-        self._vocabulary = vocabulary
+        self.names = grammar_text.needed_names(grammar)
+        self.vocabulary = vocabulary
         self._plan: list[int] | None = None
         self._searched = 0  # tokens up to which no plan is
 
     def plan(self, budget: int) -> list[int] | None:
         """Find the first plan of at most so many tokens; what was found or not found before is remembered."""
         if self._plan is None and budget > self._searched:
-            self._plan = grammar_search.find(self._vocabulary, self.matcher, self.lexis, budget, FIRST_STEPS)
+            self._plan = grammar_search.find(
+                self.vocabulary, self.matcher, self.lexis, budget, names=self.names, steps=FIRST_STEPS
+            )
             self._searched = budget
         return self._plan
 
@@ -162,7 +163,7 @@ class Grammars:
 
     def __init__(self, directory: Path, vocab_size: int) -> None:
         self._directory, self._vocab_size = directory, vocab_size
-        self._compiled: OrderedDict[Grammar, _Compiled] = OrderedDict()
+        self._compiled: OrderedDict[Grammar, Compiled] = OrderedDict()
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -187,10 +188,8 @@ class Grammars:
         """
         compiled = self._compiled.get(grammar)
         if compiled is None:
-            compiled = self._compiled[grammar] = _Compiled(self.vocabulary, grammar)
+            compiled = self._compiled[grammar] = Compiled(self.vocabulary, grammar)
         self._compiled.move_to_end(grammar)
         while len(self._compiled) > COMPILED:
             self._compiled.popitem(last=False)
-        plan = compiled.plan(budget)
-        matcher = compiled.matcher.deep_copy()
-        return GrammarState(self.vocabulary, matcher, compiled.lexis, plan, compiled.jump, budget)
+        return GrammarState(compiled, budget)

@@ -6,7 +6,7 @@ be the shortest of all; that it ends the text is certain, since the matcher itse
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,129 +19,158 @@ STEPS: Final = 1500
 """Places looked at before a search gives up, at about 10 µs each."""
 _FEW: Final = 32
 """So many allowed tokens are all tried."""
+_OPENERS: Final = frozenset((b"{", b"[", b'{"', b'["'))
+_QUOTE, _BACKSLASH, _COMMA, _STRUCTURE = 0x22, 0x5C, 0x2C, b'"[]{},:'
 
 
 @dataclass(frozen=True, slots=True)
 class Lexis:
-    """Where in the letters of a JSON text a place is; enough to know what closes it.
+    """Where in the letters of a text a place is; enough to know what closes it, and to tell places apart.
 
     Attributes:
+        is_json: Whether the text is; of any other only its length is followed.
         depth: Open brackets.
         is_string: Inside a string.
         is_escape: Right after its backslash.
+        commas: Between values, so far.
+        run: Bytes since the last comma, colon, bracket or quote.
     """
 
+    is_json: bool = True
     depth: int = 0
     is_string: bool = False
     is_escape: bool = False
+    commas: int = 0
+    run: int = 0
 
     def after(self, text: bytes) -> "Lexis":
         """Read on."""
-        depth, is_string, is_escape = self.depth, self.is_string, self.is_escape
+        if not self.is_json:
+            return Lexis(is_json=False, run=self.run + len(text))
+        depth, is_string, is_escape, commas, run = self.depth, self.is_string, self.is_escape, self.commas, self.run
         for byte in text:
+            run += 1
             if is_string:
-                is_string = is_escape or byte != 0x22
-                is_escape = not is_escape and byte == 0x5C
-            elif byte == 0x22:
-                is_string = True
-            elif byte in b"[{":
-                depth += 1
-            elif byte in b"]}":
-                depth -= 1
-        return Lexis(depth, is_string, is_escape)
+                is_string = is_escape or byte != _QUOTE
+                is_escape = not is_escape and byte == _BACKSLASH
+            elif byte in _STRUCTURE:
+                run = 0
+                is_string = byte == _QUOTE
+                commas += byte == _COMMA
+                depth += (byte in b"[{") - (byte in b"]}")
+        return Lexis(True, depth, is_string, is_escape, commas, run)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
     matcher: llguidance.LLMatcher
     tokens: tuple[int, ...]
-    lexis: Lexis | None
+    lexis: Lexis
+    begun: bytes  # of a JSON string, as it is spelled
     mask: bytes
 
 
 def find(
-    vocabulary: Vocabulary, matcher: llguidance.LLMatcher, lexis: Lexis | None, limit: int, steps: int = STEPS
+    vocabulary: Vocabulary,
+    matcher: llguidance.LLMatcher,
+    lexis: Lexis,
+    limit: int,
+    *,
+    names: Sequence[bytes] = (),
+    steps: int = STEPS,
 ) -> list[int] | None:
     """Find tokens that end the text, the end-of-sequence token included.
 
     Args:
         vocabulary: Of the matcher.
         matcher: Where the text stands; not changed.
-        lexis: The same for JSON; None for a grammar of another kind.
+        lexis: The same for the search.
         limit: Most tokens that are of use.
-        steps: Places to look at.
+        names: Spelled as in JSON, closing quote included: names of members that are preferred to others, because some
+            object needs them.
+        steps: Places to look at, twice: first the straight ways only, then all.
 
     Returns:
         At most `limit` tokens; None when none were found.
     """
-    search = _Search(vocabulary, limit)
-    search.reach(matcher, (), None, lexis)
-    while steps > 0 and (place := search.best()) is not None:
-        if place.matcher.is_accepting():
-            return [*place.tokens, vocabulary.eos_ids[0]]
-        for token in _candidates(vocabulary, place):
-            steps -= 1
-            search.reach(place.matcher, place.tokens, token, place.lexis)
+    for is_straight in (True, False) if lexis.is_json else (False,):
+        search = _Search(vocabulary, limit, names if is_straight else (), is_straight)
+        found = search.run(matcher, lexis, steps)
+        if found is not None:
+            return found
     return None
 
 
 class _Search:
     """Places by their cost: tokens so far, and one for each open bracket."""
 
-    def __init__(self, vocabulary: Vocabulary, limit: int) -> None:
-        self._vocabulary, self._limit = vocabulary, limit
+    def __init__(self, vocabulary: Vocabulary, limit: int, names: Sequence[bytes], is_straight: bool) -> None:
+        self._vocabulary, self._limit, self._names, self._is_straight = vocabulary, limit, names, is_straight
         self._words = vocabulary.words()
         self._order = itertools.count()
-        self._seen: set[tuple[bytes, Lexis | None, int]] = set()
+        self._seen: set[tuple[bytes, Lexis]] = set()
         self._heap: list[tuple[int, int, int, _Place]] = []
 
-    def best(self) -> _Place | None:
-        """Take the cheapest place out, of several the one that is furthest."""
-        return heapq.heappop(self._heap)[-1] if self._heap else None
+    def run(self, matcher: llguidance.LLMatcher, lexis: Lexis, steps: int) -> list[int] | None:
+        """Search until a text is complete or the steps are used up."""
+        self._reach(_Place(matcher, (), lexis, b"", b""), None)
+        while self._heap and steps > 0:
+            place = heapq.heappop(self._heap)[-1]
+            if place.matcher.is_accepting():
+                return [*place.tokens, self._vocabulary.eos_ids[0]]
+            for token in self._candidates(place):
+                steps -= 1
+                self._reach(place, token)
+        return None
 
-    def reach(
-        self, matcher: llguidance.LLMatcher, tokens: tuple[int, ...], token: int | None, lexis: Lexis | None
-    ) -> None:
+    def _reach(self, place: _Place, token: int | None) -> None:
         """Go on by a token and by all bytes that follow of necessity."""
-        copy = matcher.deep_copy()
+        copy = place.matcher.deep_copy()
         new = [] if token is None else [token]
         if not copy.consume_tokens(new):
             return
         if not copy.is_stopped() and (forced := self._vocabulary.spell(copy.compute_ff_bytes())):
             copy.consume_tokens(forced)
             new += forced
-        if lexis is not None:
-            lexis = lexis.after(b"".join(self._vocabulary.tokens[one] for one in new))
+        text = b"".join(self._vocabulary.tokens[one] for one in new)
+        lexis = place.lexis.after(text)
+        begun = (place.begun + text)[-lexis.run :] if lexis.is_string and lexis.run else b""
         copy.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
         if not copy.is_error():
-            self._push(_Place(copy, (*tokens, *new), lexis, self._words.tobytes()))
+            self._push(_Place(copy, (*place.tokens, *new), lexis, begun, self._words.tobytes()))
 
     def _push(self, place: _Place) -> None:
-        """Keep a place unless another that looks the same was reached with as many tokens."""
-        cost = len(place.tokens) + (place.lexis.depth if place.lexis else 0)
-        key = (place.mask, place.lexis, len(place.tokens))
+        """Keep a place unless another that looks the same was reached before, with as many tokens or fewer."""
+        cost = len(place.tokens) + place.lexis.depth
+        key = (place.mask, place.lexis)
         if cost < self._limit and key not in self._seen:
             self._seen.add(key)
             heapq.heappush(self._heap, (cost, -len(place.tokens), next(self._order), place))
 
+    def _candidates(self, place: _Place) -> list[int]:
+        """Choose the tokens to try: what closes, where something can be closed; else the ways on."""
+        vocabulary, lexis = self._vocabulary, place.lexis
+        mask_W: Words = np.frombuffer(place.mask, dtype=np.int32)
 
-def _candidates(vocabulary: Vocabulary, place: _Place) -> Iterator[int]:
-    """Choose the tokens to try: what closes, where something can be closed; else the ways on."""
-    mask_W: Words = np.frombuffer(place.mask, dtype=np.int32)
+        def allowed(ids: Ids) -> list[int]:
+            found: list[int] = vocabulary.allowed(mask_W, ids).tolist()
+            return found
 
-    def allowed(ids: Ids) -> list[int]:
-        found: list[int] = vocabulary.allowed(mask_W, ids).tolist()
-        return found
+        if lexis.is_string or not lexis.is_json:
+            closing = allowed(vocabulary.quotes) if lexis.is_string and not lexis.is_escape else []
+            return _ends(closing) if closing else self._named(_of_text(vocabulary, mask_W), place.begun)
+        for enders in (vocabulary.closers, vocabulary.commas):
+            if found := allowed(enders):
+                return _ends(found)
+        values = allowed(vocabulary.values)
+        flat = [one for one in values if vocabulary.tokens[one] not in _OPENERS] if self._is_straight else []
+        return flat or values
 
-    if place.lexis is None or place.lexis.is_string:
-        closing = allowed(vocabulary.quotes) if place.lexis and not place.lexis.is_escape else []
-        yield from _ends(closing) if closing else _of_text(vocabulary, mask_W)
-    elif closing := allowed(vocabulary.closers):
-        yield from _ends(closing)
-    elif commas := allowed(vocabulary.commas):
-        yield from _ends(commas)
-    else:
-        yield from allowed(vocabulary.values)
+    def _named(self, tokens: list[int], begun: bytes) -> list[int]:
+        """Keep to names that are needed, where there is a choice of names."""
+        texts = [(one, begun + self._vocabulary.tokens[one]) for one in tokens]
+        needed = [one for one, text in texts if any(n.startswith(text) or text.startswith(n) for n in self._names)]
+        return needed or tokens
 
 
 def _ends(longest_first: list[int]) -> list[int]:

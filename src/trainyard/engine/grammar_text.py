@@ -7,12 +7,12 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import llguidance
 
 from trainyard.core import errors
+from trainyard.engine import grammar_schema
 from trainyard.engine.types import Grammar
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MAX_TEXT_BYTES: Final = 64 * 1024
 """Longest schema, expression or grammar; the slowest kinds of that length compile in 20 ms (JSON) and 150 ms (Lark)."""
-MAX_DEPTH: Final = 64
-"""Deepest nesting of a schema's text; the published collections of real schemas stay under 30."""
 LIMITS: Final = llguidance.LLParserLimits(
     initial_lexer_fuel=500_000,  # 10 ms by llguidance's own rate
     step_lexer_fuel=50_000,  # 4 ms a token
@@ -37,7 +35,6 @@ _JSON_OPTIONS: "Final[JsonCompileOptions]" = {
 }
 _COUNT: Final = re.compile(r'(?:"min(?:Length|Items|Properties)"\s*:\s*|[{~])([0-9]{1,9})')
 _FEW_REPEATED: Final = 16
-_ANY_OBJECT: Final = '{"type":"object"}'
 
 
 def validate_grammar(grammar: Grammar) -> None:
@@ -77,14 +74,23 @@ def source_of(grammar: Grammar) -> str:
         case "lark":
             return llguidance.LLMatcher.grammar_from_lark(grammar.text)
         case "json_object":
-            return _from_schema(_ANY_OBJECT)
+            return _from_schema({"type": "object"})
         case "json_schema":
-            return _from_schema(json.dumps(_read_schema(grammar.text)))
+            return _from_schema(_read_schema(grammar.text))
 
 
-def _from_schema(text: str) -> str:
+def _from_schema(schema: dict[str, Any]) -> str:
+    """Translate the tightened schema, or the original where tightening went against something that it says."""
+    tight = _translate(grammar_schema.tightened(schema))
+    matcher = llguidance.LLMatcher(_bytes_vocabulary(), tight, log_level=0, limits=LIMITS)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return _translate(schema) if matcher.is_error() else tight
+
+
+def _translate(schema: dict[str, Any]) -> str:
     try:
-        return llguidance.LLMatcher.grammar_from_json_schema(text, overrides=_JSON_OPTIONS)
+        return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON_OPTIONS)
     except ValueError as error:
         raise invalid(str(error)) from error
 
@@ -98,30 +104,9 @@ def _read_schema(text: str) -> dict[str, Any]:
         return {}
     if not isinstance(schema, dict):
         raise invalid("a JSON schema is an object (or true)")
-    for node, depth in _objects(schema):
-        if depth > MAX_DEPTH:
-            raise invalid(f"it is nested deeper than {MAX_DEPTH} levels")
-        _check_node(node)
+    if (reason := grammar_schema.refusal(schema)) is not None:
+        raise invalid(reason)
     return schema
-
-
-def _objects(root: object) -> Iterator[tuple[dict[str, Any], int]]:
-    waiting: list[tuple[object, int]] = [(root, 1)]
-    while waiting:
-        node, depth = waiting.pop()
-        if isinstance(node, dict):
-            yield node, depth
-            waiting += [(child, depth + 1) for child in node.values()]
-        elif isinstance(node, list):
-            waiting += [(child, depth + 1) for child in node]
-
-
-def _check_node(node: dict[str, Any]) -> None:
-    """Refuse what llguidance would keep only in part: it lets free names occur twice, so it cannot count them."""
-    fewest, required = node.get("minProperties"), node.get("required")
-    named = len(set(map(str, required))) if isinstance(required, list) else 0
-    if isinstance(fewest, int) and fewest > max(1, named):
-        raise invalid("minProperties above the number of required names cannot be kept; name them under `required`")
 
 
 @functools.cache
@@ -143,3 +128,11 @@ def longest_jump(grammar: Grammar) -> int:
     """
     repeated = math.prod(int(number) for number in _COUNT.findall(grammar.text) if int(number) > 0)
     return len(grammar.text.encode()) * repeated + 16 if repeated <= _FEW_REPEATED else 1 << 30
+
+
+def needed_names(grammar: Grammar) -> tuple[bytes, ...]:
+    """List what stands under `required` anywhere in a schema, spelled as in JSON with the closing quote."""
+    if grammar.kind != "json_schema":
+        return ()
+    names = grammar_schema.required_names(_read_schema(grammar.text))
+    return tuple(json.dumps(name, ensure_ascii=False)[1:].encode() for name in names)
