@@ -20,17 +20,14 @@ from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
-from trainyard.core.db.spool import Spool
-from trainyard.core.db.writer import GroupWriter
 from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.http.forwarding import Forwarder
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.ledger.reports import Reports
-from trainyard.core.ledger.service import Ledger
-from trainyard.core.limits import Limiter, open_limiter
+from trainyard.core.limits import Limiter
+from trainyard.core.metering.accounts import Accounts
 from trainyard.core.metering.base import Meter
-from trainyard.core.metering.service import Metering
 from trainyard.core.processes import CONFIG_EXIT, handover
 from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
@@ -112,22 +109,6 @@ class Server:
         self.parts.keys.set_defaults(effective.limits)
 
 
-@dataclass(frozen=True, slots=True)
-class _Accounts:
-    """What counts and writes down who used how much."""
-
-    writer: GroupWriter
-    ledger: Ledger
-    limiter: Limiter
-    metering: Metering
-
-    async def aclose(self) -> None:
-        """Write what waits, and end; after the last request."""
-        await self.metering.aclose()
-        await self.writer.aclose()
-        await self.limiter.aclose()
-
-
 def build_server(
     effective: settings.Settings, engines: Engines, *, clock: Clock | None = None, forwarder: Forwarder | None = None
 ) -> Server:
@@ -143,7 +124,7 @@ def build_server(
     database = opening.database(effective)
     parts = HttpParts(database, opening.keys(effective, database, time), clock=time)
     models = ModelRegistry.from_settings(effective)
-    accounts = _accounts(effective, parts)
+    accounts = Accounts.open(effective, database, parts.keys.subjects, time, parts.metrics)
     upstreams = Upstreams(models, time, parts.metrics)
     training = _training(effective, parts, models, engines)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
@@ -153,7 +134,7 @@ def build_server(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if forwarder is None:
             await training.recover()
-        await accounts.writer.start()
+        await accounts.start()
         await serving.start()
         yield
         await serving.aclose()
@@ -176,17 +157,9 @@ def build_server(
         shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
         lifespan=lifespan,
     )
+    if forwarder is not None:
+        app.router.routes.insert(0, forwarder.route("/openapi.json", "GET"))  # it describes the training routes too
     return Server(app, parts, models)
-
-
-def _accounts(effective: settings.Settings, parts: HttpParts) -> _Accounts:
-    spool = Spool(DataDirectory(effective.data_dir).path)
-    writer = GroupWriter(effective.database_url, sync=effective.database.sync, spool=spool)
-    ledger = Ledger(writer, parts.database)
-    limiter = open_limiter(effective, ledger.spent, parts.clock)
-    window_s = effective.limits.window_s
-    metering = Metering(limiter, ledger, parts.keys.subjects, parts.clock, parts.metrics, window_s=window_s)
-    return _Accounts(writer, ledger, limiter, metering)
 
 
 def _training(
@@ -221,10 +194,9 @@ def _serving(
         "ollama": OllamaBackend(upstreams),
         "fake": FakeBackend(),
     }
-    chain = ChainBackend(models, own, upstreams.metrics)
     return ServingService(
         models,
-        dict.fromkeys(own, chain),
+        ChainBackend(models, own, upstreams.metrics),
         engines,
         training.adapters,
         meter,
@@ -245,7 +217,7 @@ def _shared_cache(effective: settings.Settings, parts: HttpParts) -> SharedCache
     return DatabaseCache(parts.database, parts.clock, ttl_s=bounds.ttl_s, max_bytes=bounds.shared_bytes)
 
 
-def _administration(effective: settings.Settings, parts: HttpParts, accounts: _Accounts) -> list[APIRouter]:
+def _administration(effective: settings.Settings, parts: HttpParts, accounts: Accounts) -> list[APIRouter]:
     limits, reports = effective.limits, Reports(parts.database)
     return [
         admin_keys.router(parts.keys, parts.database),

@@ -1,9 +1,10 @@
 """Routes that only one of several HTTP processes can serve: the others hand the request on, both ways as a stream."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import aiohttp
+from fastapi import APIRouter
 from multidict import CIMultiDict
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -32,10 +33,13 @@ class Forwarder:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
 
-    def routes(self, templates: Iterable[BaseRoute]) -> list[BaseRoute]:
-        """Make routes of the same paths and methods that hand on what they get."""
-        found = [one for one in templates if isinstance(one, Route)]
-        return [Route(one.path, self._forward, methods=sorted(one.methods or {"GET"}), name=one.name) for one in found]
+    def router(self, like: APIRouter) -> APIRouter:
+        """Make a router of the same paths and methods that hands on what it gets."""
+        return APIRouter(routes=[self.route(one.path, *(one.methods or ())) for one in _routes(like)])
+
+    def route(self, path: str, *methods: str) -> BaseRoute:
+        """Make one route that hands on what it gets."""
+        return Route(path, self._forward, methods=sorted(methods))
 
     async def ping(self) -> None:
         """Return when the other process answers.
@@ -82,6 +86,10 @@ class Forwarder:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
+
+
+def _routes(router: APIRouter) -> list[Route]:
+    return [one for one in router.routes if isinstance(one, Route)]
 
 
 def _headers(request: Request) -> CIMultiDict[str]:
