@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -82,29 +83,78 @@ def _wait_until_up(server: Postgres, process: subprocess.Popen[bytes], log: Path
     pytest.fail(f"Postgres did not start:\n{log.read_text()[-2000:]}", pytrace=False)
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[Postgres]:
+class OwnPostgres(Postgres):
+    """A server that a test may stop, kill and start again; its files stay."""
+
+    def __init__(self, programs: Path, directory: Path) -> None:
+        port = _free_port()
+        super().__init__(port)
+        self._directory, self._prefix = directory, _as_other_user(directory)
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory), "fsync": "off"}
+        self._command = [*self._prefix, str(programs / "postgres"), "-D", str(directory / "data"), "-p", str(port)]
+        self._command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        init = [*self._prefix, str(programs / "initdb"), "-D", str(directory / "data")]
+        init += ["-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
+        subprocess.run(init, check=True, capture_output=True, cwd=directory)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        log = self._directory / "log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(self._command, stdout=output, stderr=output, cwd=self._directory)
+        _wait_until_up(self, self._process, log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it: SIGINT closes open connections and ends cleanly, SIGQUIT ends as a crash does."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of it without closing a line, as a host that hangs does."""
+        assert self._process is not None
+        pids = [self._process.pid, *_children(self._process.pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def _installed() -> Iterator[OwnPostgres]:
     programs = _programs()
     if programs is None:
         require.missing("Postgres (initdb)", "apt-get install postgresql")
     with tempfile.TemporaryDirectory(prefix="trainyard-pg-", ignore_cleanup_errors=True) as temporary:
-        directory = Path(temporary)
-        prefix = _as_other_user(directory)
-        data, log, port = directory / "data", directory / "log", _free_port()
-        init = [*prefix, str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
-        subprocess.run(init, check=True, capture_output=True, cwd=directory)
-        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory), "fsync": "off"}
-        command = [*prefix, str(programs / "postgres"), "-D", str(data), "-p", str(port)]
-        command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        with log.open("wb") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, cwd=directory)
+        server = OwnPostgres(programs, Path(temporary))
         try:
-            server = Postgres(port)
-            _wait_until_up(server, process, log)
+            server.start()
             yield server
         finally:
-            process.send_signal(signal.SIGINT)  # fast shutdown: open connections are closed
-            process.wait(timeout=30)
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    with _installed() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgres]:
+    """A server for one test, which may stop and start it."""
+    with _installed() as server:
+        yield server
 
 
 @pytest.fixture

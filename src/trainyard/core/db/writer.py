@@ -3,7 +3,9 @@
 import asyncio
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
+from trainyard.core import errors
 from trainyard.core.db import committing, writer_thread
 from trainyard.core.db.spool import Spool
 from trainyard.core.db.statements import Write
@@ -56,7 +58,8 @@ class GroupWriter:
 
     async def start(self) -> None:
         """Connect and write what is in the spool; when the database is away it returns without, and goes on trying."""
-        await self.write([])
+        with suppress(errors.Unavailable):
+            await self.write([])
 
     async def write(self, writes: Sequence[Write]) -> None:
         """Make one list durable in the database, all of it or nothing.
