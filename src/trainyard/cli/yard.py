@@ -225,6 +225,8 @@ class Yard:
             core="fake" if entry.backend == "fake" else "model",
             device=self._around.settings.engine.device,
             threads=self._around.settings.engine.threads,
+            kv_max_bytes=self._around.settings.engine.kv_max_bytes,
+            max_queue=self._around.settings.engine.max_queue,
         )
         return ChildSpec(
             name=name,

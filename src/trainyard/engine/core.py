@@ -13,8 +13,9 @@ from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.durability import StateSnapshot
 from trainyard.engine.embedding import EmbeddingPass
 from trainyard.engine.grammar import Grammars
-from trainyard.engine.sampler import MAX_QUEUE, Sampler
+from trainyard.engine.sampler import Sampler
 from trainyard.engine.trainer import Trainer, TrainingPass
+from trainyard.engine.waiting import MAX_QUEUE
 
 __all__ = ["EngineCore", "StateSnapshot", "TrainingPass"]
 

@@ -18,6 +18,8 @@ from safetensors.numpy import save_file
 from trainyard.core import errors
 from trainyard.engine import calls, cores, embed_inputs, types
 from trainyard.engine.fake_embedding import DIMENSIONS, FakeEmbedding
+from trainyard.engine.fake_prefixes import FakePrefixes
+from trainyard.engine.waiting import MAX_QUEUE, Turnover
 
 FIRST_LOSS: Final = 4.0
 LOSS_FALL: Final = 0.8
@@ -58,6 +60,7 @@ class _Stream:
     prompt: list[int]
     limit: int
     position: int = 0
+    found: int = 0
 
 
 class FakePass:
@@ -99,6 +102,8 @@ class FakeCore:
         token_s: Seconds that one decode tick takes.
         micro_step_s: Seconds that one training micro-step takes.
         max_positions: Longest prompt plus answer; an answer ends there with length.
+        max_streams: Streams that draw at once, those that are parked not counted; more wait in order of arrival.
+        max_queue: Streams that may wait; one more is refused.
 
     Attributes:
         holds_writes: No state is due while this is set, as for a large state within its 60 s.
@@ -113,6 +118,8 @@ class FakeCore:
         token_s: float = 0.0,
         micro_step_s: float = 0.0,
         max_positions: int = 4096,
+        max_streams: int = 1024,
+        max_queue: int = MAX_QUEUE,
     ) -> None:
         self.micro_step_s = micro_step_s
         self.holds_writes = False
@@ -122,7 +129,14 @@ class FakeCore:
         self._token_s = token_s
         self._max_positions = max_positions
         self._runs: dict[str, _Run] = {}
+        self._max_streams = max_streams
+        self._max_queue = max_queue
         self._streams: dict[str, _Stream] = {}
+        self._queue: dict[str, _Stream] = {}
+        self._parked: frozenset[str] = frozenset()  # in the last tick
+        self._turnover = Turnover()
+        self._prefixes = FakePrefixes()
+        self._prompt_tokens = 0
         self._trained_tokens = 0
         self._sampled_tokens = 0
         self._started_at = time.time()
@@ -151,11 +165,13 @@ class FakeCore:
         return types.EngineStats(
             open_runs=len(self._runs),
             active_streams=len(self._streams),
-            queued_streams=0,
+            queued_streams=len(self._queue),
             trained_tokens=self._trained_tokens,
             sampled_tokens=self._sampled_tokens,
             started_at=self._started_at,
             rss_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+            prefix_hit_tokens=self._prefixes.hit_tokens,
+            prompt_tokens=self._prompt_tokens,
         )
 
     # ------------------------------------------------------------------ runs
@@ -295,16 +311,31 @@ class FakeCore:
         if request.sampling.grammar is not None and self._script is None:
             raise errors.InvalidRequest("drawn tokens of the fake follow no grammar", code="invalid_grammar")
         version = self._version(request.run_id, request.adapter_dir)
-        self._streams[request.stream_id] = _Stream(
-            request, version, prompt, min(request.sampling.max_tokens, max(1, self._max_positions - len(prompt)))
-        )
+        self._join()
+        if len(self._queue) >= self._max_queue:
+            left = min((stream.limit - stream.position for stream in self._streams.values()), default=1)
+            raise self._turnover.overloaded(len(self._queue), left * self._token_s)
+        limit = min(request.sampling.max_tokens, max(1, self._max_positions - len(prompt)))
+        self._queue[request.stream_id] = _Stream(request, version, prompt, limit)
+        self._prompt_tokens += len(prompt)
+        self._join()
+
+    def _join(self) -> None:
+        """Let streams that wait begin, as far as there are places."""
+        places = self._max_streams - len(self._streams.keys() - self._parked)
+        for stream_id in list(self._queue)[: max(0, places)]:
+            stream = self._streams[stream_id] = self._queue.pop(stream_id)
+            stream.found = self._prefixes.find(stream.request.prefix_scope, stream.version, stream.prompt)
+            self._turnover.started()
 
     def cancel(self, stream_id: str) -> bool:
         """End a stream."""
-        return self._streams.pop(stream_id, None) is not None
+        return (self._streams.pop(stream_id, None) or self._queue.pop(stream_id, None)) is not None
 
     def tick(self, parked: frozenset[str] = frozenset()) -> list[tuple[str, types.TokenEvent]]:
         """Draw one token for every stream that is not parked."""
+        self._parked = parked
+        self._join()
         if self._streams.keys() - parked:
             time.sleep(self._token_s)
         drawn = [(key, self._draw(stream)) for key, stream in self._streams.items() if key not in parked]
@@ -332,7 +363,13 @@ class FakeCore:
         is_first = stream.position == 1 and sampling.prompt_logprobs
         scored = types.float32([math.nan, *[-1.0] * (len(stream.prompt) - 1)]) if is_first else b""
         return types.TokenEvent(
-            token=token, logprob=logprob, top=top, finish=finish, weights_version=stream.version, prompt_logprobs=scored
+            token=token,
+            logprob=logprob,
+            top=top,
+            finish=finish,
+            weights_version=stream.version,
+            prompt_logprobs=scored,
+            cached_tokens=stream.found if stream.position == 1 else 0,
         )
 
     def _next_token(self, stream: _Stream) -> int:

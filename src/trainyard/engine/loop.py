@@ -166,7 +166,7 @@ class ComputeLoop:
         """Seconds to wait for a command; 0 when there is work, None for ever."""
         if self._passes or self._waiting or self._embeddings or self._streams.can_decode:
             return 0.0
-        waits = [self._streams.stalls_in_s(), POLL_S if self._writer.has_waiting else None]
+        waits = [self._streams.ends_in_s(), POLL_S if self._writer.has_waiting else None]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _accept(self, job: _Job) -> None:
@@ -293,7 +293,7 @@ class ComputeLoop:
             case calls.GetRunState(run_id=run_id):
                 return self._core.run_state(run_id)
             case calls.Generate(request=request):
-                self._streams.admit(job.outlet, job.number, request)
+                self._streams.admit(job.outlet, job.number, request, job.since)
                 return None
             case calls.Embed(request=wanted):
                 self._embeddings.append(_Embedding(self._core.begin_embedding(wanted), job))

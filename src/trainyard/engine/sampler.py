@@ -23,11 +23,10 @@ from trainyard.engine.prefixes import Chain
 from trainyard.engine.row_adapters import RowAdapters
 from trainyard.engine.schedule import Schedule
 from trainyard.engine.stream import Stream
-from trainyard.engine.waiting import Turnover
+from trainyard.engine.waiting import MAX_QUEUE, Turnover
 
 MAX_STREAMS_CPU, MAX_STREAMS_GPU = 64, 256
 """Streams that decode together; more wait in order of arrival."""
-MAX_QUEUE = 256
 KV_BYTES_CPU, KV_SHARE_GPU = 2 << 30, 0.5
 """Memory for pages where none is named: on a CPU, and as a share of what the weights leave free on an accelerator."""
 PREFILL_FLOP_CPU, PREFILL_FLOP_GPU = 2e9, 1e13

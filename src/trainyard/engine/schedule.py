@@ -1,7 +1,7 @@
 """Which streams wait, are read and decode, and who gives way when memory runs short.
 
 A stream joins when there are pages for its text and one more for every stream that is there. When a row finds no page
-for its next token, a parked stream or else the youngest one gives its pages back and waits at the head of the line. What
+for its next token, a parked stream or else the youngest one gives its pages back and waits at the head. What
 it has said is read again like a prompt, so its next tokens are those that it would have said anyway. The oldest is not
 asked, and one stream alone always fits, so somebody always goes on (docs/decisions/021).
 """

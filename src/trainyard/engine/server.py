@@ -130,14 +130,27 @@ def make_core(config: EngineServerConfig) -> cores.Core[Any]:
     if config.core == "fake":
         from trainyard.engine.fake_core import FakeCore
 
-        return FakeCore(config.name, token_s=config.fake_token_s, micro_step_s=config.fake_micro_step_s)
+        return FakeCore(
+            config.name,
+            token_s=config.fake_token_s,
+            micro_step_s=config.fake_micro_step_s,
+            max_streams=config.fake_max_streams,
+            max_queue=config.max_queue,
+        )
     import torch
 
     from trainyard.engine.core import EngineCore
 
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     device = auto if config.device == "auto" else config.device
-    return EngineCore(Path(config.model_dir), config.name, device=device, threads=config.threads)
+    return EngineCore(
+        Path(config.model_dir),
+        config.name,
+        device=device,
+        threads=config.threads,
+        kv_max_bytes=config.kv_max_bytes,
+        max_queue=config.max_queue,
+    )
 
 
 def main(read: Callable[[], bytes] = sys.stdin.buffer.read) -> int:

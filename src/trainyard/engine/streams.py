@@ -1,5 +1,6 @@
 """Token streams of one core: who reads them, how far they may run ahead, and when a reader has stalled."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,10 +34,29 @@ class Outlet(Protocol):
 
 @dataclass
 class _Stream:
+    """A stream and its limits in time.
+
+    Attributes:
+        deadline: When it ends whatever happens; infinite without a timeout.
+        stalled_at: When it ends unless it gets credit; infinite while it has some.
+    """
+
     outlet: Outlet
     number: int
+    timeout_s: float
+    deadline: float
     credit: int = protocol.CREDIT_TOKENS
-    parked_at: float | None = None
+    stalled_at: float = math.inf
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether it has no credit."""
+        return self.stalled_at < math.inf
+
+    @property
+    def ends_at(self) -> float:
+        """When it ends if nothing comes from it or from its reader."""
+        return min(self.deadline, self.stalled_at)
 
 
 class Streams:
@@ -59,19 +79,22 @@ class Streams:
     @property
     def can_decode(self) -> bool:
         """At least one stream has credit."""
-        return any(stream.parked_at is None for stream in self._by_id.values())
+        return any(not stream.is_parked for stream in self._by_id.values())
 
-    def stalls_in_s(self) -> float | None:
-        """Seconds until the first parked stream is ended; None when none is parked."""
-        parked = [stream.parked_at for stream in self._by_id.values() if stream.parked_at is not None]
-        return max(0.0, min(parked) + self._stall_s - self._monotonic()) if parked else None
+    def ends_in_s(self) -> float | None:
+        """Seconds until the first stream is ended for being late; None when none will be."""
+        first = min((stream.ends_at for stream in self._by_id.values()), default=math.inf)
+        return max(0.0, first - self._monotonic()) if first < math.inf else None
 
-    def admit(self, outlet: Outlet, number: int, request: types.GenerateRequest) -> None:
-        """Start a stream; raises what the core says."""
+    def admit(self, outlet: Outlet, number: int, request: types.GenerateRequest, since: float) -> None:
+        """Start a stream whose time counts from `since`; raises what the core says."""
+        timeout_s = math.inf if request.timeout_s is None else request.timeout_s
+        if not timeout_s > 0:
+            raise errors.InvalidRequest(f"timeout_s = {timeout_s:g} must be above 0", param="timeout_s")
         self._made += 1
         stream_id = f"{self._made}:{request.stream_id}"
         self._core.admit(msgspec.structs.replace(request, stream_id=stream_id))
-        self._by_id[stream_id] = _Stream(outlet, number)
+        self._by_id[stream_id] = _Stream(outlet, number, timeout_s, since + timeout_s)
         self._ids[outlet, number] = stream_id
 
     def cancel(self, outlet: Outlet, number: int) -> bool:
@@ -89,14 +112,14 @@ class Streams:
         if stream_id is not None:
             stream = self._by_id[stream_id]
             stream.credit += tokens
-            stream.parked_at = None
+            stream.stalled_at = math.inf
 
     def tick(self) -> None:
         """Decode one token for every stream with credit and hand them over, one batch per outlet."""
-        self._end_stalled()
+        self._end_late()
         if not self.can_decode:
             return
-        parked = frozenset(key for key, stream in self._by_id.items() if stream.parked_at is not None)
+        parked = frozenset(key for key, stream in self._by_id.items() if stream.is_parked)
         events: dict[str, list[types.TokenEvent]] = defaultdict(list)
         for stream_id, event in self._core.tick(parked):
             events[stream_id].append(event)
@@ -125,12 +148,15 @@ class Streams:
         if new[-1].finish is not None:
             self._forget(stream_id)
         elif stream.credit <= 0:
-            stream.parked_at = self._monotonic()
+            stream.stalled_at = self._monotonic() + self._stall_s
 
-    def _end_stalled(self) -> None:
+    def _end_late(self) -> None:
         now = self._monotonic()
         for stream_id, stream in list(self._by_id.items()):
-            if stream.parked_at is not None and now - stream.parked_at >= self._stall_s:
+            if now >= stream.deadline:
+                message = f"{stream.timeout_s:g} s are over; ask for fewer tokens or allow more time"
+                self._end(stream_id, errors.DeadlineExceeded(message, code="generation_timeout"))
+            elif now >= stream.stalled_at:
                 message = f"the stream was not read for {self._stall_s:g} s and has ended; read faster or ask for less"
                 self._end(stream_id, errors.DeadlineExceeded(message, code="stream_stalled"))
 

@@ -3,9 +3,12 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from trainyard.core import errors
 
+MAX_QUEUE: Final = 256
+"""Streams that may wait where nothing else is said."""
 WINDOW_S = 60.0
 """Starts that are older say nothing about the load of now."""
 REMEMBERED = 64
