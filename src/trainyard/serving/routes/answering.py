@@ -1,11 +1,12 @@
 """How every route that generates answers: cache and idempotency on the way in, the charge on the way out."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from trainyard.core import errors
+from trainyard.core.db.writer import Write
 from trainyard.core.http import leaving
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.hot import Reply, Request, Stream
@@ -22,6 +23,18 @@ from trainyard.serving.work import Work
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Payable(Protocol):
+    """Work that was let in and has to be paid for."""
+
+    async def settle(self, *also: Write) -> None:
+        """Pay, as `Work.settle`."""
+        ...
+
+    async def fail(self) -> None:
+        """End it without pay; changes nothing when it was paid for."""
+        ...
 
 
 class Writer(Protocol):
@@ -66,14 +79,40 @@ async def answer(
         ClientDisconnect: The caller has left.
     """
     call = make_call(request, principal, is_stream=writer is not None, cache=cache)
-    ticket = await claim(service, request, principal, body)
-    if isinstance(ticket, Answer):
-        return replayed(ticket)
-    try:
+
+    async def make(ticket: Ticket | None) -> Reply | Stream:
         if writer is None:
             return await _whole(service, request, call, ask, whole, ticket)
         work = await leaving.while_connected(request, service.open(call, ask))
         return await _stream(request, work, writer(work), dialect, ticket)
+
+    return await once(service, request, principal, body, make)
+
+
+async def once(
+    service: ServingService,
+    request: Request,
+    principal: Principal,
+    body: msgspec.Struct,
+    make: Callable[[Ticket | None], Awaitable[Reply | Stream]],
+) -> Reply | Stream:
+    """Make an answer, or give the one that the request had under its `Idempotency-Key`.
+
+    Args:
+        service: Remembers keys.
+        request: The request.
+        principal: Who asks.
+        body: As it came; under one key it has to be the same.
+        make: Makes the answer, and writes it down by `settled` with the ticket that it is given.
+
+    Raises:
+        errors.TrainyardError: As `Idempotency.begin` and `make`.
+    """
+    ticket = await _claim(service, request, principal, body)
+    if isinstance(ticket, Answer):
+        return replayed(ticket)
+    try:
+        return await make(ticket)
     except errors.TrainyardError as error:
         if ticket is not None:
             await ticket.release(error)
@@ -91,7 +130,7 @@ def make_call(request: Request, principal: Principal, *, is_stream: bool, cache:
     return Call(principal, request.route, request.request_id, wanted, is_stream, request.note)
 
 
-async def claim(
+async def _claim(
     service: ServingService, request: Request, principal: Principal, body: msgspec.Struct
 ) -> Answer | Ticket | None:
     """Look whether the request was answered under its `Idempotency-Key`; None when it has none.
@@ -120,7 +159,7 @@ def replayed(kept: Answer) -> Reply | Stream:
     return Stream(_once(kept.body), [REPLAYED])
 
 
-async def settled(work: Work, content: bytes, ticket: Ticket | None, *, is_stream: bool = False) -> None:
+async def settled(work: Payable, content: bytes, ticket: Ticket | None, *, is_stream: bool = False) -> None:
     """Pay for an answer and, under a key, write it down in the same transaction.
 
     Raises:

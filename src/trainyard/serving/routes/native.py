@@ -1,14 +1,14 @@
-"""The native routes: `/v1/generate`, whole, and `/v1/stream`, piece by piece."""
+"""The native routes: `/v1/generate`, `/v1/generate/batch`, and `/v1/stream`, piece by piece."""
 
 from collections.abc import Sequence
 
 from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
 from trainyard.core.principal import Principal
-from trainyard.serving.routes import answering, sse
+from trainyard.serving.routes import answering, native_batch, sse
 from trainyard.serving.service import ServingService
 from trainyard.serving.types import Ask, Choice, GenerateRequest, GenerateResponse, Piece, generate
-from trainyard.serving.types.generate import StreamEvent
+from trainyard.serving.types.generate import BatchRequest, BatchResponse, StreamEvent
 from trainyard.serving.work import Work
 
 DEFAULT_MAX_NEW_TOKENS = 256
@@ -40,6 +40,9 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             cache=body.cache,
         )
 
+    async def generate_batch(request: Request, body: BatchRequest, principal: Principal) -> Reply | Stream:
+        return await native_batch.answer(service, request, body, principal, DEFAULT_MAX_NEW_TOKENS)
+
     async def stream_text(request: Request, body: GenerateRequest, principal: Principal) -> Reply | Stream:
         return await answering.answer(
             service,
@@ -65,6 +68,16 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             summary="Continue a prompt",
         ),
         hot_route(
+            "/v1/generate/batch",
+            generate_batch,
+            request_type=BatchRequest,
+            response_type=BatchResponse,
+            scope="generate",
+            raises=RAISED,
+            dialect="native",
+            summary="Continue several prompts",
+        ),
+        hot_route(
             "/v1/stream",
             stream_text,
             request_type=GenerateRequest,
@@ -84,7 +97,7 @@ def ask(body: GenerateRequest) -> Ask:
     Raises:
         errors.InvalidRequest: Fields exclude each other.
     """
-    return Ask(prompts=[body.prompt], **generate.sampling(body, DEFAULT_MAX_NEW_TOKENS))
+    return Ask(prompts=[body.prompt], param="prompt", **generate.sampling(body, DEFAULT_MAX_NEW_TOKENS))
 
 
 class EventWriter:

@@ -1,7 +1,7 @@
 """The use cases of serving: which models there are, and text from one of them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from trainyard.core import errors
@@ -14,10 +14,13 @@ from trainyard.core.principal import Principal
 from trainyard.core.telemetry import Metrics
 from trainyard.engine.base import Engines
 from trainyard.serving.backends.base import TextBackend
+from trainyard.serving.batch import Batch
 from trainyard.serving.cache.answers import Answers
 from trainyard.serving.call import Call
+from trainyard.serving.service.batching import Batching
 from trainyard.serving.service.models import Models
-from trainyard.serving.service.opening import Opening, Request
+from trainyard.serving.service.opening import Opening
+from trainyard.serving.service.parts import Parts, Request
 from trainyard.serving.service.revisions import Revisions
 from trainyard.serving.types import Ask, ModelView, Target, fields
 from trainyard.serving.work import GenerationMetrics, Work
@@ -86,7 +89,9 @@ class ServingService:
             share_prefixes=share_prefixes,
             is_up=is_up,
         )
-        self._opening = Opening(backend, meter, answers, clock, GenerationMetrics(metrics or Metrics()))
+        parts = Parts(backend, meter, answers, clock, GenerationMetrics(metrics or Metrics()))
+        self._opening = Opening(parts)
+        self._batching = Batching(parts)
 
     async def start(self) -> None:
         """Begin what runs in the background; before the first request."""
@@ -122,7 +127,26 @@ class ServingService:
                 target = await self.target(call.principal, ask.model)
                 return await self._opening.open(Request(call, ask, target, began_s, began_s + self._timeout_s))
         except TimeoutError as error:
-            raise errors.DeadlineExceeded("The model did not come up in time; send the request again") from error
+            raise _not_up() from error
+
+    async def open_batch(self, call: Call, asks: Sequence[Ask]) -> Batch:
+        """Find the model and let several prompts in, all or none; whoever calls this has to end the batch.
+
+        Args:
+            call: The circumstances.
+            asks: One prompt and one answer each, all to the same model.
+
+        Raises:
+            errors.TrainyardError: As `open`.
+        """
+        began_s = self.clock.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                target = await self.target(call.principal, asks[0].model)
+                request = Request(call, asks[0], target, began_s, began_s + self._timeout_s)
+                return await self._batching.open(request, asks)
+        except TimeoutError as error:
+            raise _not_up() from error
 
     async def target(self, principal: Principal, model: str | None) -> Target:
         """Find what a name means.
@@ -144,3 +168,7 @@ class ServingService:
             errors.UnknownModel: The caller has no model of that name.
         """
         return await self._models.show(principal, name)
+
+
+def _not_up() -> errors.DeadlineExceeded:
+    return errors.DeadlineExceeded("The model did not come up in time; send the request again")

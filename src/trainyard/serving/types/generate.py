@@ -108,7 +108,6 @@ def sampling(body: _Sampling, default_max_tokens: int) -> dict[str, Any]:
     """
     return {
         "model": body.model,
-        "param": "prompt",
         "max_tokens": body.max_new_tokens,
         "default_max_tokens": default_max_tokens,
         "temperature": 1.0 if body.temperature is None else body.temperature,
