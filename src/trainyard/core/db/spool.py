@@ -49,6 +49,8 @@ class SpoolFile:
         try:
             descriptor = os.open(path, flags, 0o600)
         except FileNotFoundError:
+            if is_new:
+                raise
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,22 +112,24 @@ class SpoolFile:
     def _record_at(self, position: int, size: int) -> tuple[list[Write] | None, int]:
         """Read one record; what cannot be one is skipped to the end, since no later beginning can be known."""
         head = os.pread(self._descriptor, _HEAD.size, position)
-        if len(head) == _HEAD.size:
-            length, crc = _HEAD.unpack(head)
-            after = position + _HEAD.size + length
-            if 0 < length <= _MAX_RECORD_BYTES and after <= size:
-                payload = os.pread(self._descriptor, length, position + _HEAD.size)
-                if zlib.crc32(payload) == crc:
-                    return [Write(sql, parameters) for sql, parameters in _decode(payload)], after
-                self._keep_damaged(position)
-        _log.warning("spool_torn", path=str(self.path), position=position, size=size)
+        length, crc = _HEAD.unpack(head) if len(head) == _HEAD.size else (0, 0)
+        after = position + _HEAD.size + length
+        if not 0 < length <= _MAX_RECORD_BYTES or after > size:
+            _log.warning("spool_torn", path=str(self.path), position=position, size=size)
+            return None, size
+        payload = os.pread(self._descriptor, length, position + _HEAD.size)
+        try:
+            if zlib.crc32(payload) == crc:
+                return [Write(sql, parameters) for sql, parameters in _decode(payload)], after
+        except msgspec.MsgspecError:
+            pass  # of another version
+        self._keep_damaged(position)
         return None, size
 
     def _keep_damaged(self, position: int) -> None:
         """Put aside what was written whole and is not whole any more, for people to look at."""
         kept = self.path.with_suffix(".damaged")
-        with kept.open("ab") as file:
-            file.write(os.pread(self._descriptor, os.fstat(self._descriptor).st_size - position, position))
+        _add(kept, os.pread(self._descriptor, os.fstat(self._descriptor).st_size - position, position))
         _log.error("spool_damaged", path=str(kept), position=position)
 
 
@@ -184,8 +188,7 @@ class Spool:
     def refuse(self, writes: Sequence[Write]) -> None:
         """Put a list aside that the database will never take, for people to look at."""
         kept = self._directory / f"{self._name}.refused"
-        with kept.open("ab") as file:
-            file.write(_record(writes))
+        _add(kept, _record(writes))
         _log.error("spool_refused", path=str(kept))
 
     def close(self) -> None:
@@ -213,3 +216,10 @@ def _record(writes: Sequence[Write]) -> bytes:
     except (TypeError, OverflowError, ValueError) as error:
         raise errors.InvalidRequest(f"A value cannot be stored: {error}", code="unstorable_value") from error
     return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _add(path: Path, data: bytes) -> None:
+    with open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

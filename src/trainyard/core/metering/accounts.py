@@ -44,7 +44,7 @@ class Accounts:
         Raises:
             errors.ConfigError: The settings name a Redis that cannot be used.
         """
-        spool = Spool(DataDirectory(settings.data_dir).path)
+        spool = Spool(DataDirectory(settings.data_dir).path, sync=settings.database.sync == "full")
         writer = GroupWriter(settings.database_url, sync=settings.database.sync, spool=spool)
         ledger = Ledger(writer, database)
         limiter = open_limiter(settings, ledger.spent, clock)
