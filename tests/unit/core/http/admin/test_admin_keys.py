@@ -311,3 +311,20 @@ def test_who_ends_makes_no_administrator_that_lasts_longer(office: Office) -> No
     answer = office.ask(guest, "POST", office.path("/keys/{root}/rotate"))
     assert answer.json()["code"] == "outlives_its_maker"
     assert office.ask(guest, "PATCH", office.path("/keys/{root}"), {"description": "x"}).status_code == 200
+
+
+def test_the_document_describes_every_field_and_no_default_of_what_is_left_out(office: Office) -> None:
+    schemas = office.http.get("/openapi.json").json()["components"]["schemas"]
+    ours = {name: schema for name, schema in schemas.items() if hasattr(admin_bodies, name)}
+    assert {"KeyWish", "KeyChange", "KeyInfo", "NewKeyInfo", "KeyList", "TenantBars", "TenantInfo"} <= set(ours)
+    for name, schema in ours.items():
+        assert schema["additionalProperties"] is False, name
+        assert all(field.get("description") for field in schema["properties"].values()), name
+    change = ours["KeyChange"]["properties"]
+    assert not any("default" in change[name] for name in ("description", "scopes"))
+    bar = ours["KeyLimits"]["properties"]["requests"]["anyOf"]
+    assert bar == [
+        {"type": "integer", "minimum": 1, "maximum": 1_000_000_000},
+        {"type": "string", "const": "unlimited"},
+        {"type": "null"},
+    ]
