@@ -45,7 +45,7 @@ def say(prompt: str, wanted: int, limit: int | None, stop: Sequence[str], salt: 
         salt: Seed and number of the choice, so that choices differ.
     """
     count = wanted if limit is None else min(wanted, limit)
-    at = zlib.crc32(prompt.encode("utf-8", "surrogatepass"), salt & 0xFFFFFFFF)
+    at = zlib.crc32(prompt.encode("utf-8", "surrogatepass")) + salt
     tokens = [WORDS[(at + _STRIDE * number) % len(WORDS)] for number in range(count)]
     tokens[1:] = [f" {word}" for word in tokens[1:]]
     return cut(tokens, "length" if count < wanted else "stop", stop)
