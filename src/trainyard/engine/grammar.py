@@ -23,7 +23,7 @@ from trainyard.engine.types import Grammar
 COMPILED: Final = 64
 """Compiled grammars that are kept, least recently used first out; a usual one takes 0.1-1 MB."""
 FIRST_STEPS: Final = 8 * grammar_search.STEPS
-"""Places looked at for the first plan of a grammar, which is kept with it."""
+"""Places looked at for the first plan of a grammar, which is kept with it: 2 ms for usual ones, at most 0.2 s."""
 
 
 class GrammarState:

@@ -15,12 +15,12 @@ import numpy as np
 
 from trainyard.engine.grammar_vocabulary import Ids, Vocabulary, Words
 
-STEPS: Final = 1500
-"""Places looked at before a search gives up, at about 10 µs each."""
+STEPS: Final = 1000
+"""Places looked at before a search gives up, at 10-15 µs each."""
 _FEW: Final = 32
 """So many allowed tokens are all tried."""
 _OPENERS: Final = frozenset((b"{", b"[", b'{"', b'["'))
-_QUOTE, _BACKSLASH, _COMMA, _STRUCTURE = 0x22, 0x5C, 0x2C, b'"[]{},:'
+_QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +29,46 @@ class Lexis:
 
     Attributes:
         is_json: Whether the text is; of any other only its length is followed.
-        depth: Open brackets.
+        opened: Brackets that are open.
         is_string: Inside a string.
         is_escape: Right after its backslash.
+        is_name: Where a member is named.
         commas: Between values, so far.
         run: Bytes since the last comma, colon, bracket or quote.
     """
 
     is_json: bool = True
-    depth: int = 0
+    opened: bytes = b""
     is_string: bool = False
     is_escape: bool = False
+    is_name: bool = False
     commas: int = 0
     run: int = 0
+
+    @property
+    def string(self) -> tuple[bytes, int] | None:
+        """Which value of the text the place is inside of, when that is a string: brackets around, commas before."""
+        return (self.opened, self.commas) if self.is_string and not self.is_name else None
 
     def after(self, text: bytes) -> "Lexis":
         """Read on."""
         if not self.is_json:
             return Lexis(is_json=False, run=self.run + len(text))
-        depth, is_string, is_escape, commas, run = self.depth, self.is_string, self.is_escape, self.commas, self.run
+        opened, is_string, is_escape, is_name = self.opened, self.is_string, self.is_escape, self.is_name
+        commas, run = self.commas, self.run
         for byte in text:
             run += 1
             if is_string:
-                is_string = is_escape or byte != _QUOTE
-                is_escape = not is_escape and byte == _BACKSLASH
-            elif byte in _STRUCTURE:
+                is_string = byte != _QUOTE or is_escape
+                is_escape = byte == _BACKSLASH and not is_escape
+            elif byte == _QUOTE:
+                is_string, run = True, 0
+            elif byte in b"[]{},:":
                 run = 0
-                is_string = byte == _QUOTE
+                opened = opened + bytes((byte,)) if byte in b"[{" else opened[:-1] if byte in b"]}" else opened
                 commas += byte == _COMMA
-                depth += (byte in b"[{") - (byte in b"]}")
-        return Lexis(True, depth, is_string, is_escape, commas, run)
+                is_name = opened[-1:] == b"{" and byte in b"{,"
+        return Lexis(True, opened, is_string, is_escape, is_name, commas, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class _Place:
     tokens: tuple[int, ...]
     lexis: Lexis
     begun: bytes  # of a JSON string, as it is spelled
+    left: tuple[bytes, int] | None  # the string that the last step completed
     mask: bytes
 
 
@@ -88,36 +99,39 @@ def find(
         limit: Most tokens that are of use.
         names: Spelled as in JSON, closing quote included: names of members that are preferred to others, because some
             object needs them.
-        steps: Places to look at, twice: first the straight ways only, then all.
+        steps: Places to look at on straight ways; half as many more where those do not lead to the end.
 
     Returns:
         At most `limit` tokens; None when none were found.
     """
-    for is_straight in (True, False) if lexis.is_json else (False,):
-        search = _Search(vocabulary, limit, names if is_straight else (), is_straight)
-        found = search.run(matcher, lexis, steps)
-        if found is not None:
-            return found
-    return None
+    found = None
+    if lexis.is_json:
+        found = _Search(vocabulary, limit, names, is_straight=True).run(matcher, lexis, steps)
+    return found or _Search(vocabulary, limit, (), is_straight=False).run(matcher, lexis, steps // 2)
 
 
 class _Search:
     """Places by their cost: tokens so far, and one for each open bracket."""
 
-    def __init__(self, vocabulary: Vocabulary, limit: int, names: Sequence[bytes], is_straight: bool) -> None:
+    def __init__(self, vocabulary: Vocabulary, limit: int, names: Sequence[bytes], *, is_straight: bool) -> None:
         self._vocabulary, self._limit, self._names, self._is_straight = vocabulary, limit, names, is_straight
         self._words = vocabulary.words()
         self._order = itertools.count()
         self._seen: set[tuple[bytes, Lexis]] = set()
+        self._complete: set[tuple[bytes, int] | None] = set()  # strings that some place has behind it
         self._heap: list[tuple[int, int, int, _Place]] = []
 
     def run(self, matcher: llguidance.LLMatcher, lexis: Lexis, steps: int) -> list[int] | None:
         """Search until a text is complete or the steps are used up."""
-        self._reach(_Place(matcher, (), lexis, b"", b""), None)
+        self._reach(_Place(matcher, (), lexis, b"", None, b""), None)
         while self._heap and steps > 0:
             place = heapq.heappop(self._heap)[-1]
             if place.matcher.is_accepting():
                 return [*place.tokens, self._vocabulary.eos_ids[0]]
+            if place.left is not None:
+                self._complete.add(place.left)
+            if self._is_straight and place.lexis.string in self._complete:
+                continue  # what follows is the same for both
             for token in self._candidates(place):
                 steps -= 1
                 self._reach(place, token)
@@ -136,12 +150,13 @@ class _Search:
         lexis = place.lexis.after(text)
         begun = (place.begun + text)[-lexis.run :] if lexis.is_string and lexis.run else b""
         copy.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+        left = place.lexis.string if place.lexis.string != lexis.string else None
         if not copy.is_error():
-            self._push(_Place(copy, (*place.tokens, *new), lexis, begun, self._words.tobytes()))
+            self._push(_Place(copy, (*place.tokens, *new), lexis, begun, left, self._words.tobytes()))
 
     def _push(self, place: _Place) -> None:
         """Keep a place unless another that looks the same was reached before, with as many tokens or fewer."""
-        cost = len(place.tokens) + place.lexis.depth
+        cost = len(place.tokens) + len(place.lexis.opened)
         key = (place.mask, place.lexis)
         if cost < self._limit and key not in self._seen:
             self._seen.add(key)
@@ -163,8 +178,14 @@ class _Search:
             if found := allowed(enders):
                 return _ends(found)
         values = allowed(vocabulary.values)
-        flat = [one for one in values if vocabulary.tokens[one] not in _OPENERS] if self._is_straight else []
-        return flat or values
+        return self._flat(values) or values if self._is_straight else values
+
+    def _flat(self, values: list[int]) -> list[int]:
+        """Leave out what opens a bracket, and all digits but a few."""
+        texts = [(one, self._vocabulary.tokens[one]) for one in values]
+        digits = [one for one, text in texts if text.isdigit() and len(text) == 1]
+        others = [one for one, text in texts if text not in _OPENERS and not text.lstrip(b"-").isdigit()]
+        return [*others, *digits[:2], *digits[2:][-1:]]
 
     def _named(self, tokens: list[int], begun: bytes) -> list[int]:
         """Keep to names that are needed, where there is a choice of names."""
