@@ -1,5 +1,6 @@
 """Serving over fakes: a byte tokenizer, a scripted engine, adapters in a list, HTTP in process."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
@@ -11,13 +12,15 @@ from fastapi import FastAPI
 
 from tests.unit.serving import byte_model
 from tests.unit.serving.byte_model import VOCABULARY
+from trainyard.core import errors
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, FakeClock
 from trainyard.core.db import Database
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
-from trainyard.core.metering.fake import OpenMeter
+from trainyard.core.metering.fake import OpenCharge, OpenMeter
+from trainyard.core.metering.types import Job
 from trainyard.core.ports.adapters import AdapterModel
 from trainyard.core.principal import Principal
 from trainyard.core.settings import Settings
@@ -72,6 +75,20 @@ class ListedAdapters:
         return next((one for one in await self.list_adapters(principal) if one.name == name), None)
 
 
+class PickyMeter(OpenMeter):
+    """Refuses the next ones as it is told to, after a moment, and lets all others in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals: list[errors.TrainyardError] = []
+
+    async def open(self, principal: Principal, job: Job) -> OpenCharge:
+        await asyncio.sleep(0)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return await super().open(principal, job)
+
+
 class Yard:
     """Serving and what it stands on; use as an async context manager."""
 
@@ -87,7 +104,7 @@ class Yard:
         self.engine = self.new_engine(ANSWER)
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
         self.adapters = ListedAdapters([RUN])
-        self.meter = OpenMeter()
+        self.meter = PickyMeter()
         self.shared: SharedCache | None = None
         self.idempotency = Idempotency(database, clock, ttl_s=86_400.0)
         self._app: FastAPI | None = None
@@ -133,11 +150,15 @@ class Yard:
         )
 
     async def client(
-        self, user: str = "ann", scopes: Iterable[str] = ("generate",), app: FastAPI | None = None
+        self,
+        user: str = "ann",
+        scopes: Iterable[str] = ("generate",),
+        app: FastAPI | None = None,
+        tenant: str = "default",
     ) -> httpx.AsyncClient:
         """Make a client with a new key of a user."""
         self._app = app or self._app or self.app()
-        key = await self.database.call(self.keys.generate_key, user, scopes=list(scopes))
+        key = await self.database.call(self.keys.generate_key, user, scopes=list(scopes), tenant=tenant)
         transport = httpx.ASGITransport(app=self._app, raise_app_exceptions=False)
         client = httpx.AsyncClient(
             transport=transport, base_url="http://yard", headers={"Authorization": f"Bearer {key}"}
