@@ -39,6 +39,7 @@ class ServerSentEvents:
         self._rest = b""
         self._data: list[bytes] = []
         self._is_first = True
+        self._ended_in_cr = False  # a \n that follows belongs to the same line end
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take a block; returns the data of the events that it completed."""
@@ -46,13 +47,13 @@ class ServerSentEvents:
         if self._is_first and len(raw) >= 3:
             self._is_first = False
             raw = raw.removeprefix(b"\xef\xbb\xbf")  # one byte order mark is ignored
+        if self._ended_in_cr and raw:
+            raw = raw.removeprefix(b"\n")
+            self._ended_in_cr = False
         if b"\r" in raw:
-            raw, kept = (raw[:-1], b"\r") if raw.endswith(b"\r") else (raw, b"")  # its \n may follow
+            self._ended_in_cr = raw.endswith(b"\r")
             raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            kept = b""
-        *lines, rest = raw.split(b"\n")
-        self._rest = rest + kept
+        *lines, self._rest = raw.split(b"\n")
         if len(self._rest) + sum(map(len, self._data)) > MAX_EVENT_BYTES:
             raise TooLong
         return self._events(lines)

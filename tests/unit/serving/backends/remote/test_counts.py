@@ -16,8 +16,8 @@ CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{
         ([1, 2, 3], 3),
         (Chat([{"role": "user", "content": "hello"}]), 5 + 16 + 16),
         (Chat([{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]), 1 + 16 + 16 + 16),
-        # compact JSON of [CALL] is 76 bytes
-        (Chat([{"role": "assistant", "content": "", "tool_calls": [CALL]}]), 1 + 76 + 16 + 16),
+        # compact JSON of [CALL] is 71 bytes
+        (Chat([{"role": "assistant", "content": "", "tool_calls": [CALL]}]), 1 + 71 + 16 + 16),
         (Chat([], [Tool("look", "finds", {"type": "object"})]), 16 + 4 + 5 + 17 + 16),
     ],
 )
