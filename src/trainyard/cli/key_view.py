@@ -4,24 +4,51 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
 from trainyard.cli import output
 from trainyard.cli.bar_options import MICROS
+from trainyard.core.principal import SCOPES
 
 _TIMES = ("created_at", "expires_at", "revoked_at", "last_used", "updated_at", "reset_at")
+_DETAILS = (
+    ("scopes", "scopes"),
+    ("limits", "limits"),
+    ("quota", "quota"),
+    ("expires_at", "ends"),
+    ("last_used", "used"),
+    ("description", "for"),
+)
 _LIMITS = (("requests", "requests"), ("tokens", "tokens"), ("concurrency", "at once"))
 
 
-def keys(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of keys."""
+def keys(found: Sequence[Mapping[str, Any]], *, out: Console | None = None) -> None:
+    """Print keys: two lines for each on a terminal, where a table of all columns does not fit; a table elsewhere."""
+    out = out or output.console()
+    if out.is_terminal:
+        _blocks(found, out)
+        return
     columns = ("id", "prefix", "tenant", "user_id", "scopes", "status", "limits", "quota", "expires_at", "last_used")
     rows = [[_cell(key, column) for column in (*columns, "description")] for key in found]
-    output.table([column.upper() for column in (*columns, "description")], rows)
+    output.table([column.upper() for column in (*columns, "description")], rows, out=out)
+
+
+def _blocks(found: Sequence[Mapping[str, Any]], out: Console) -> None:
+    owners = [f"{key['tenant']}/{key['user_id']}" for key in found]
+    width = max(map(len, owners), default=0)
+    for key, owner in zip(found, owners, strict=True):
+        head = f"{key['id']}  {key['prefix']}  {owner.ljust(width)}  {key['status']}"
+        out.print(f"[bold]{escape(head)}[/]", soft_wrap=True)
+        details = [f"{word} {text}" for column, word in _DETAILS if (text := _cell(key, column))]
+        out.print(f"  [dim]{escape(' · '.join(details))}[/]", soft_wrap=True)
 
 
 def tenants(found: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of tenants."""
     columns = ("name", "key_count", "limits", "quota", "updated_at")
-    output.table(["NAME", "KEYS", "LIMITS", "QUOTA", "UPDATED_AT"], [[_cell(t, c) for c in columns] for t in found])
+    rows = [[_cell(tenant, column) for column in columns] for tenant in found]
+    output.table(("NAME", "KEYS", "LIMITS", "QUOTA", "UPDATED_AT"), rows, whole=("NAME",))
 
 
 def facts(shown: Mapping[str, Any]) -> None:
@@ -67,11 +94,13 @@ def _cell(shown: Mapping[str, Any], column: str) -> str:
     value = shown[column]
     if column in _TIMES:
         return second(value)
+    if column == "scopes":
+        return "all" if set(value) == set(SCOPES) else ",".join(value)
     if column == "limits":
         return limits(value)
     if column == "quota":
         return quota(value)
-    return ",".join(value) if isinstance(value, list) else str(value)
+    return str(value)
 
 
 def _readable(shown: Mapping[str, Any]) -> dict[str, Any]:

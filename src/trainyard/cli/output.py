@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -31,19 +31,34 @@ def plain(text: str, *, out: Console | None = None) -> None:
     (out or console()).print(text, markup=False, soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, out: Console | None = None) -> None:
-    """Print rows: a table on a terminal; elsewhere a head line and tab-separated lines on standard output."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    whole: Collection[str] = (),
+    out: Console | None = None,
+) -> None:
+    """Print rows: a table on a terminal; elsewhere a head line and tab-separated lines on standard output.
+
+    Args:
+        columns: Their names.
+        rows: Their cells.
+        whole: On a terminal these columns are never folded, so that they can be copied, and columns without any
+            content are left out for them.
+        out: In place of standard output.
+    """
     out = out or console()
     cells = [["" if value is None else str(value) for value in row] for row in rows]
     if not out.is_terminal:
         for row in [list(columns), *cells]:
             print("\t".join(row))
         return
+    shown = [n for n in range(len(columns)) if not (whole and cells) or any(row[n] for row in cells)]
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        grid.add_column(column, overflow="fold")
+    for n in shown:
+        grid.add_column(columns[n], overflow="fold", no_wrap=columns[n] in whole)
     for row in cells:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*(escape(row[n]) for n in shown))
     out.print(grid)
 
 

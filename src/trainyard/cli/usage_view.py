@@ -26,14 +26,14 @@ def report(rows: Sequence[Group], totals: Totals, groups: Sequence[str]) -> None
     names = [_COLUMN_OF[group] for group in groups]
     lines = [(*(row[name] for name in names), *_sums(row)) for row in rows]
     whole = ("all", *[""] * (len(names) - 1), *_sums(totals))
-    output.table((*(name.upper() for name in names), *_SUMS), [*lines, whole])
+    output.table((*(name.upper() for name in names), *_SUMS), [*lines, whole], whole=("KEY_ID", "MODEL", "DAY"))
 
 
 def logs(entries: Sequence[LogEntry]) -> None:
     """Print a line for each request."""
     head = ("AT", "REQUEST", "TENANT", "USER", "KEY", "MODEL", "ROUTE", "OUTCOME", "CACHED", "TOKENS", "CHARGED",
             "COST", "SECONDS")  # fmt: skip
-    output.table(head, [_entry(entry) for entry in entries])
+    output.table(head, [_entry(entry) for entry in entries], whole=("REQUEST",))
 
 
 def stats(found: UsageStatistics) -> None:

@@ -1,11 +1,13 @@
 """Limits and quotas of keys and tenants of a data directory, without a server."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from trainyard.cli import edge, key_view
 
@@ -175,6 +177,21 @@ def test_what_was_revoked_or_replaced_is_a_conflict(
     answer("keys", "revoke", new["id"])
     assert edge.run(["keys", "update", new["id"], "--description", "x", *data]) == 5
     assert "was revoked" in capsys.readouterr().err
+
+
+def test_on_a_terminal_a_key_has_two_lines_that_can_be_copied_whole(answer: Any) -> None:
+    answer("keys", "create", "--requests", "5", "--quota-tokens", "9", "--description", "a [b]")
+    answer("keys", "create", "--tenant", "laboratory", "--user", "ada", "--scopes", "train")
+    found = answer("keys", "list")
+    shown = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    key_view.keys(found, out=shown)
+    assert isinstance(shown.file, io.StringIO)
+    assert shown.file.getvalue().splitlines() == [
+        f"{found[0]['id']}  {found[0]['prefix']}  default/admin   active",
+        "  scopes all · limits 5 requests · quota 9 tokens · for a [b]",
+        f"{found[1]['id']}  {found[1]['prefix']}  laboratory/ada  active",
+        "  scopes train",
+    ]
 
 
 @pytest.mark.parametrize(

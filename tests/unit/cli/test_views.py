@@ -147,3 +147,15 @@ def test_tables_on_a_terminal_are_aligned() -> None:
     shown = console(is_terminal=True)
     output.table(("A", "B"), [("long text", "[b]")], out=shown)
     assert text_of(shown).splitlines()[1].rstrip() == "long text  [b]"
+
+
+def test_on_a_terminal_what_is_to_be_copied_is_whole_and_empty_columns_are_left_out() -> None:
+    shown = console(is_terminal=True)
+    columns, key_id = ("ID", "LIMITS", "TEXT"), "key_" + "0" * 26
+    output.table(columns, [(key_id, "", "word " * 30), (key_id, None, "")], whole=("ID",), out=shown)
+    lines = text_of(shown).splitlines()
+    assert "LIMITS" not in lines[0]
+    assert [line.split()[0] for line in lines if line.startswith("key_")] == [key_id, key_id]
+    full = console(is_terminal=True)
+    output.table(columns, [(key_id, "", "")], out=full)
+    assert "LIMITS" in text_of(full)
