@@ -148,7 +148,7 @@ def build_server(
         effective,
         parts,
         routers=[
-            (trains if forwarder is None else forwarder.router(trains), "signal"),
+            (trains, "signal"),
             (serving_openai.router(serving), "openai"),
             *((router, "native") for router in _administration(effective, parts, accounts)),
         ],
@@ -158,7 +158,7 @@ def build_server(
         lifespan=lifespan,
     )
     if forwarder is not None:
-        app.router.routes.insert(0, forwarder.route("/openapi.json", "GET"))  # it describes the training routes too
+        app.router.routes[:0] = forwarder.routes(trains)  # found first; the others describe them
     return Server(app, parts, models)
 
 

@@ -68,7 +68,7 @@ async def socket(tmp_path: Path) -> AsyncIterator[Path]:
 @pytest.fixture
 async def client(socket: Path) -> AsyncIterator[httpx.AsyncClient]:
     forwarder = Forwarder(socket)
-    front = Starlette(routes=forwarder.router(APIRouter(routes=BEHIND.routes)).routes)
+    front = Starlette(routes=forwarder.routes(APIRouter(routes=BEHIND.routes)))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://front") as made:
         yield made
     await forwarder.aclose()

@@ -9,9 +9,9 @@ from typing import Any
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -112,7 +112,7 @@ def build_http(
     shown = health.router(parts.readiness, parts.drain, parts.metrics, lambda: {**_config(settings, parts), **more()})
     for router, dialect in ((shown, "native"), *routers):
         app.include_router(router)
-        dialect_map.add([route.path for route in router.routes if isinstance(route, Route)], dialect)
+        dialect_map.add([route.path for route in router.routes if isinstance(route, APIRoute)], dialect)
     app.router.routes[:0] = hot_routes  # found first
     for route in hot_routes:
         dialect_map.add([route.path], route.dialect)

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from trainyard.core import errors
+from trainyard.core.http.routing import NamedRoute
 
 _HOP_BY_HOP = frozenset(
     {
@@ -33,13 +34,13 @@ class Forwarder:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
 
-    def router(self, like: APIRouter) -> APIRouter:
-        """Make a router of the same paths and methods that hands on what it gets."""
-        return APIRouter(routes=[self.route(one.path, *(one.methods or ())) for one in _routes(like)])
+    def routes(self, like: APIRouter) -> list[BaseRoute]:
+        """Make routes of the same paths and methods that hand on what they get."""
+        return [self.route(one.path, *(one.methods or ())) for one in like.routes if isinstance(one, Route)]
 
     def route(self, path: str, *methods: str) -> BaseRoute:
         """Make one route that hands on what it gets."""
-        return Route(path, self._forward, methods=sorted(methods))
+        return NamedRoute(path, self._forward, methods=sorted(methods))
 
     async def ping(self) -> None:
         """Return when the other process answers.
@@ -86,10 +87,6 @@ class Forwarder:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return self._session
-
-
-def _routes(router: APIRouter) -> list[Route]:
-    return [one for one in router.routes if isinstance(one, Route)]
 
 
 def _headers(request: Request) -> CIMultiDict[str]:

@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Match, Route
 from starlette.types import Receive, Scope
 
 from trainyard.core import errors
 from trainyard.core.http import auth, leaving
 from trainyard.core.http.bodies import Body, decode
 from trainyard.core.http.dialects import Dialect
+from trainyard.core.http.routing import NamedRoute
 from trainyard.core.principal import Principal
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -122,7 +122,7 @@ Handler = Callable[[Request, Body, Principal], Awaitable[Answer]]
 _encoder = msgspec.json.Encoder()
 
 
-class HotRoute(Route):
+class HotRoute(NamedRoute):
     """A POST route whose body and answer are msgspec structs.
 
     Attributes:
@@ -165,13 +165,6 @@ class HotRoute(Route):
         principal = await auth.authenticate(request, self.scope)
         body = decode(self.decoder, await request.body())
         return _response(await self.handler(_seen(request, self.path), body, principal))
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match as Starlette does and tell the metrics which route it is."""
-        match, child = super().matches(scope)
-        if match is not Match.NONE:
-            child["route"] = self
-        return match, child
 
 
 def hot_route(

@@ -142,6 +142,9 @@ class AccessLog:
         status, sent_bytes, began_s = leaving.STATUS, 0, self._clock.monotonic()
         state = scope.setdefault("state", {})
         state["began_s"], state["notes"] = began_s, {}
+        if scope.get("client", ()) is None:  # over a unix socket: another process of this server, which counts it
+            await self._app(scope, receive, send)
+            return
 
         async def watching(message: Message) -> None:
             nonlocal status, sent_bytes
