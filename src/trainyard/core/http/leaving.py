@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
@@ -119,23 +119,29 @@ class _Watch:
             self._task.cancel()
 
 
-class _Noticed(Generator[Any, Any, _Result]):
+class _Noticed(Generic[_Result]):
     """Awaits work, and calls something when it waits for the first time."""
 
     def __init__(self, work: Coroutine[Any, Any, _Result], at_first_wait: Callable[[], None]) -> None:
         self._steps = work.__await__()
         self._at_first_wait: Callable[[], None] | None = at_first_wait
 
-    def __await__(self) -> Generator[Any, Any, _Result]:
+    def __await__(self) -> "Generator[Any, Any, _Result]":
+        return self  # type: ignore[return-value]  # it has what `await` uses
+
+    def __iter__(self) -> "_Noticed[_Result]":
         return self
 
-    def send(self, value: Any) -> Any:
-        """Go on to the next moment at which the work waits."""
-        waited_for = self._steps.send(value)
-        call, self._at_first_wait = self._at_first_wait, None
-        if call is not None:
+    def __next__(self) -> Any:
+        waited_for = self._steps.send(None)
+        if self._at_first_wait is not None:
+            call, self._at_first_wait = self._at_first_wait, None
             call()
         return waited_for
+
+    def close(self) -> None:
+        """End the work where it waits."""
+        self._steps.close()
 
     def throw(self, *error: Any) -> Any:
         """Go on with an exception."""
