@@ -114,7 +114,8 @@ class SQLiteCommitter:
 
     def interrupt(self) -> None:
         """Abort the running statement; waiting for a lock ends by itself."""
-        self._connection.interrupt()
+        with suppress(sqlite3.ProgrammingError):  # it was closed at this moment
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Close the file."""
@@ -184,7 +185,8 @@ class PostgresCommitter:
 
     def interrupt(self) -> None:
         """Cut the line, which also works when the server has stopped to answer."""
-        with socket.socket(fileno=os.dup(self._connection.fileno())) as line:
+        closed_by_now = suppress(self._psycopg.OperationalError, OSError)
+        with closed_by_now, socket.socket(fileno=os.dup(self._connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:

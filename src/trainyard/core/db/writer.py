@@ -114,6 +114,8 @@ class GroupWriter:
             raise committing.away(None)
         self._loop = asyncio.get_running_loop()
         self._thread = WriterThread(self._connect, self._spool, self._answer, self._replayed)
+        if self._watch is not None:
+            self._watch.cancel()
         self._watch = self._loop.call_later(1, self._look)
 
     def _hand_over(self) -> None:
@@ -121,8 +123,11 @@ class GroupWriter:
             self._hand_over_to(self._thread)
 
     def _hand_over_to(self, thread: WriterThread) -> None:
-        if self._gathering:
-            batch, self._gathering = self._gathering, []
+        batch, self._gathering = self._gathering, []
+        if thread.is_over:
+            self._thread = None  # the next write begins another
+            self._resolve(batch, committing.away(None))
+        elif batch:
             thread.put(batch)
 
     def _look(self) -> None:
@@ -142,7 +147,7 @@ class GroupWriter:
 
     def _call(self, function: Callable[..., None], *args: object) -> None:
         assert self._loop is not None
-        if not self._loop.is_closed():  # else nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *args)
 
     def _resolve(self, items: Sequence[Item], outcome: Outcome) -> None:

@@ -47,6 +47,10 @@ class Item(NamedTuple):
 class WriterThread:
     """Owns the connection and the spool; everything but `put`, `interrupt_stalled` and `join` runs in the thread.
 
+    Attributes:
+        put: Gives it a list of items, or None to end it.
+        is_over: Whether it has ended, or is about to; by a fault of its own, unless None was put.
+
     Args:
         connect: Opens a connection; raises `errors.Unavailable`.
         spool: Where lists go that may; None: they fail like all others.
@@ -71,6 +75,7 @@ class WriterThread:
         self._busy_since: float | None = None
         self._closing = threading.Event()
         self._prober: threading.Thread | None = None
+        self.is_over = False
         self.put = self._queue.put
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
@@ -184,9 +189,13 @@ class WriterThread:
     def _found(self, committer: Committer) -> None:
         self._prober = None
         self._committer = committer
-        if self._spool is not None:
+        if self._spool is None:
+            return
+        try:
             self._spool.adopt()
-            self._is_replaying = not self._spool.is_empty
+        except OSError as error:
+            _log.error("spool_unreadable", reason=str(error))
+        self._is_replaying = not self._spool.is_empty
 
     def _lose(self, error: errors.TrainyardError) -> None:
         _log.warning("database_away", reason=str(error.__cause__ or error))
@@ -245,7 +254,10 @@ class WriterThread:
 
     def _close(self, items: Sequence[Item]) -> None:
         """End; lists that came too late, or that a fault of this thread left behind, are told so."""
+        self.is_over = True
         self._closing.set()
+        if self._prober is not None:
+            self._prober.join()
         left = list(items)
         while not self._queue.empty():
             message = self._queue.get_nowait()
@@ -255,8 +267,6 @@ class WriterThread:
                 message.close()
         if left:
             self._answer(left, committing.away(None))
-        if self._prober is not None:
-            self._prober.join()
         if self._committer is not None:
             self._committer.close()
         if self._spool is not None:

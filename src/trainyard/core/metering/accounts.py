@@ -47,6 +47,12 @@ class Accounts:
         spool = Spool(DataDirectory(settings.data_dir).path, sync=settings.database.sync == "full")
         writer = GroupWriter(settings.database_url, sync=settings.database.sync, spool=spool)
         ledger = Ledger(writer, database)
+        metrics.gauge(
+            "trainyard_ledger_spooled_entries", "Entries that wait in a file for the database"
+        ).of().set_function(lambda: ledger.spooled)
+        metrics.gauge("trainyard_ledger_waiting", "Lists of writes that wait for their commit").of().set_function(
+            lambda: writer.waiting
+        )
         limiter = open_limiter(settings, ledger.spent, clock)
         metering = Metering(limiter, ledger, subjects, clock, metrics, window_s=settings.limits.window_s)
         return cls(writer, ledger, limiter, metering)

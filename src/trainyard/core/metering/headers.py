@@ -21,13 +21,14 @@ def of_reservation(reservation: Reservation, window_s: float) -> Headers:
     requests, tokens = reservation.requests, reservation.tokens
     if requests is None and tokens is None:
         return ()
-    made: list[tuple[bytes, bytes]] = []
+    made = list(_bars(requests and requests.limit, tokens and tokens.limit, window_s))
     if requests is not None:
-        made += _openai("requests", requests.limit, requests.remaining, requests.reset_s)
+        made.append((b"x-ratelimit-remaining-requests", b"%d" % requests.remaining))
+        made.append((b"x-ratelimit-reset-requests", duration(requests.reset_s).encode()))
     if tokens is not None:
-        made += _openai("tokens", tokens.limit, tokens.remaining, tokens.reset_s)
-    policy = _policies(requests and requests.limit, tokens and tokens.limit, window_s)
-    made += [(b"ratelimit", _left(requests, tokens)), (b"ratelimit-policy", policy)]
+        made.append((b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining))
+        made.append((b"x-ratelimit-reset-tokens", duration(tokens.reset_s).encode()))
+    made.append((b"ratelimit", _left(requests, tokens)))
     return tuple(made)
 
 
@@ -49,8 +50,9 @@ def of_refusal(data: Mapping[str, object], retry_after_s: float | None) -> dict[
     policy += f";w={_whole(window)}" if isinstance(window, int | float) else ""
     made = {"RateLimit": f'"{name}";r={left}{reset}', "RateLimit-Policy": policy}
     if is_window and dimension in ("requests", "tokens"):
-        shown = _openai(dimension, limit, left, retry_after_s or 0.0)
-        made |= {key.decode(): value.decode() for key, value in shown}
+        made[f"x-ratelimit-limit-{dimension}"] = str(limit)
+        made[f"x-ratelimit-remaining-{dimension}"] = str(left)
+        made[f"x-ratelimit-reset-{dimension}"] = duration(retry_after_s or 0.0)
     return made
 
 
@@ -66,52 +68,46 @@ def _remaining(data: Mapping[str, object], limit: int) -> int:
 def duration(seconds: float) -> str:
     """Write a duration as OpenAI does: `0s`, `12ms`, `1s`, `1.5s`, `6m0s`, `2h0m30s`; rounded up to milliseconds."""
     millis = math.ceil(seconds * 1000 - 1e-6)
-    if millis <= 0:
-        return "0s"
     if millis < 1000:
-        return f"{millis}ms"
+        return f"{millis}ms" if millis > 0 else "0s"
     whole, millis = divmod(millis, 1000)
-    minutes, secs = divmod(whole, 60)
-    shown = f"{secs}.{millis:03}".rstrip("0") if millis else str(secs)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{shown}s"
-    return f"{minutes}m{shown}s" if minutes else f"{shown}s"
+    shown = str(whole % 60)
+    if millis:
+        shown = f"{shown}.{millis:03}".rstrip("0")
+    if whole < 60:
+        return f"{shown}s"
+    minutes = whole // 60
+    return f"{minutes}m{shown}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{shown}s"
 
 
 _UNITS = {"requests": "", "tokens": ';qu="tokens"', "cost": ';qu="micros"', "concurrency": ';qu="concurrent-requests"'}
 
 
-def _openai(dimension: str, limit: int, remaining: int, reset_s: float) -> list[tuple[bytes, bytes]]:
-    name_limit, name_remaining, name_reset = _names(dimension)
-    return [
-        (name_limit, b"%d" % limit),
-        (name_remaining, b"%d" % remaining),
-        (name_reset, duration(reset_s).encode()),
-    ]
-
-
-@functools.cache
-def _names(dimension: str) -> tuple[bytes, bytes, bytes]:
-    limit, remaining, reset = (f"x-ratelimit-{what}-{dimension}".encode() for what in ("limit", "remaining", "reset"))
-    return limit, remaining, reset
-
-
 @functools.lru_cache(maxsize=1024)
-def _policies(requests: int | None, tokens: int | None, window_s: float) -> bytes:
+def _bars(requests: int | None, tokens: int | None, window_s: float) -> Headers:
+    """Write what stays the same from answer to answer."""
     window = f";w={_whole(window_s)}"
-    items = [] if requests is None else [f'"requests";q={requests}{window}']
-    items += [] if tokens is None else [f'"tokens";q={tokens};qu="tokens"{window}']
-    return ", ".join(items).encode()
+    items, made = [], []
+    if requests is not None:
+        items.append(f'"requests";q={requests}{window}')
+        made.append((b"x-ratelimit-limit-requests", b"%d" % requests))
+    if tokens is not None:
+        items.append(f'"tokens";q={tokens};qu="tokens"{window}')
+        made.append((b"x-ratelimit-limit-tokens", b"%d" % tokens))
+    return *made, (b"ratelimit-policy", ", ".join(items).encode())
 
 
 def _left(requests: Standing | None, tokens: Standing | None) -> bytes:
-    items = []
-    if requests is not None:
-        items.append(b'"requests";r=%d;t=%d' % (requests.remaining, _whole(requests.reset_s)))
-    if tokens is not None:
-        items.append(b'"tokens";r=%d;t=%d' % (tokens.remaining, _whole(tokens.reset_s)))
-    return b", ".join(items)
+    if requests is None:
+        assert tokens is not None
+        return b'"tokens";r=%d;t=%d' % (tokens.remaining, _whole(tokens.reset_s))
+    if tokens is None:
+        return b'"requests";r=%d;t=%d' % (requests.remaining, _whole(requests.reset_s))
+    of_requests, of_tokens = _whole(requests.reset_s), _whole(tokens.reset_s)
+    return b'"requests";r=%d;t=%d, "tokens";r=%d;t=%d' % (
+        *(requests.remaining, of_requests),
+        *(tokens.remaining, of_tokens),
+    )
 
 
 def _whole(seconds: float) -> int:

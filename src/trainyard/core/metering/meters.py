@@ -1,5 +1,9 @@
 """Prometheus' view of metering."""
 
+from typing import NamedTuple
+
+from prometheus_client import Counter
+
 from trainyard.core import errors
 from trainyard.core.ledger.types import Entry
 from trainyard.core.telemetry import Metrics
@@ -26,6 +30,7 @@ class MeterMetrics:
         self._tokens = metrics.counter(
             "trainyard_settled_tokens", "Tokens in the ledger by model and kind", ("model", "kind")
         )
+        self._of_model: dict[str, _OfModel] = {}
         self._cost = metrics.counter("trainyard_settled_cost_micros", "Millionths of the currency charged", ("model",))
 
     def admit(self, route: str) -> None:
@@ -46,12 +51,33 @@ class MeterMetrics:
     def settle(self, entry: Entry) -> None:
         """Count what an entry says."""
         self.end("cached" if entry.cached else entry.outcome)
+        of_model = self._of_model.get(entry.model) or self._found(entry.model)
         if entry.charged_tokens:
-            self._tokens.of(entry.model, "prompt").inc(entry.prompt_tokens)
-            self._tokens.of(entry.model, "completion").inc(entry.completion_tokens)
+            of_model.prompt.inc(entry.prompt_tokens)
+            of_model.completion.inc(entry.completion_tokens)
             if entry.cached_tokens:
-                self._tokens.of(entry.model, "prompt_cached").inc(entry.cached_tokens)
+                of_model.prompt_cached.inc(entry.cached_tokens)
         else:
-            self._tokens.of(entry.model, "free").inc(entry.prompt_tokens + entry.completion_tokens)
+            of_model.free.inc(entry.prompt_tokens + entry.completion_tokens)
         if entry.cost_micros:
-            self._cost.of(entry.model).inc(entry.cost_micros)
+            of_model.cost.inc(entry.cost_micros)
+
+    def _found(self, model: str) -> "_OfModel":
+        found = self._of_model[model] = _OfModel(
+            prompt=self._tokens.of(model, "prompt"),
+            prompt_cached=self._tokens.of(model, "prompt_cached"),
+            completion=self._tokens.of(model, "completion"),
+            free=self._tokens.of(model, "free"),
+            cost=self._cost.of(model),
+        )
+        return found
+
+
+class _OfModel(NamedTuple):
+    """The children of one model, looked up at once."""
+
+    prompt: Counter
+    prompt_cached: Counter
+    completion: Counter
+    free: Counter
+    cost: Counter

@@ -108,6 +108,23 @@ async def test_closing_writes_what_waits_and_refuses_what_comes_later(
     await writer.aclose()
 
 
+class _Faulty(dict[str, object]):
+    def __getitem__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_fault_of_the_thread_lets_nobody_wait_for_ever_and_the_next_write_begins_another(
+    writer: GroupWriter, any_database: Database
+) -> None:
+    with pytest.raises(errors.Unavailable):
+        await writer.write([Write(_INSERT, _Faulty())])
+    later = [asyncio.create_task(writer.write([_fact(name)])) for name in "ab"]
+    await asyncio.gather(*later, return_exceptions=True)
+    await writer.write([_fact("after")])
+    assert "after" in _facts(any_database)
+
+
 async def test_too_many_that_wait_are_refused_at_once(any_database: Database, database_url: str) -> None:
     writer = GroupWriter(database_url, max_waiting=2)
     first = [writer.submit([_fact(name)]) for name in "ab"]
