@@ -87,6 +87,13 @@ class Tokens(Result):
     tokens: list[list[str]]
 
 
+class Embeddings(Result):
+    """Answer of `embeddings`: one vector per text."""
+
+    embeddings: list[list[float]]
+    dimensions: int
+
+
 class ChatPrompt(Result):
     """Answer of `apply_chat_template`."""
 

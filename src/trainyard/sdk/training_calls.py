@@ -130,6 +130,14 @@ def sample_stream(
     return StreamCall(f"/runs/{run_id}/sample/stream", lambda event: event, body)
 
 
+def embeddings(
+    run_id: str, texts: Sequence[str], layer: int | None = None, pooling: str | None = None
+) -> Call[results.Embeddings]:
+    """Turn texts into vectors with the weights as they are now: `embeddings` and `dimensions`."""
+    body = given(texts=list(texts), layer=layer, pooling=pooling)
+    return Call("POST", f"/runs/{run_id}/embeddings", results.Embeddings, body, is_idempotent=True)
+
+
 def save_state(
     run_id: str, mode: str = "adapter", push_to_hub: bool | None = None, hub_model_id: str | None = None
 ) -> Call[results.SavedState]:

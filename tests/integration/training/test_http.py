@@ -22,6 +22,7 @@ ROUTES: tuple[tuple[str, str, object], ...] = (
     ("POST", "optim_step", {}),
     ("POST", "sample", {"prompts": ["a"], "max_tokens": 1}),
     ("POST", "sample/stream", {"prompt": "a", "max_tokens": 1}),
+    ("POST", "embeddings", {"texts": ["a"]}),
     ("POST", "save_state", {}),
     ("POST", "tokenize", {"text": "a"}),
     ("POST", "detokenize", {"token_ids": [64]}),
@@ -200,6 +201,21 @@ async def test_a_reader_that_leaves_frees_its_place_in_the_engine(yard: Yard) ->
         await leave(yard, client, f"/runs/{run_id}/sample/stream", body, when=begun, began=begun)
         await until_idle(yard)
     assert (await yard.engine.stats()).sampled_tokens < 3000
+
+
+async def test_texts_become_vectors_of_the_weights_of_the_moment(yard: Yard) -> None:
+    client = await yard.client("ann")
+    run_id = await new_run(client)
+    body = {"texts": ["a", "bc", "a"], "layer": 1, "pooling": "last_token"}
+    before = (await client.post(f"/runs/{run_id}/embeddings", json=body)).json()
+    assert (before["dimensions"], before["weights_version"]) == (16, f"{run_id}@0")
+    assert [len(vector) for vector in before["embeddings"]] == [16] * 3
+    assert before["embeddings"][0] == before["embeddings"][2] != before["embeddings"][1]
+    await call(client, run_id, ("POST", "forward_backward", BATCH))
+    await call(client, run_id, ("POST", "optim_step", {}))
+    after = (await client.post(f"/runs/{run_id}/embeddings", json=body)).json()
+    assert after["weights_version"] == f"{run_id}@1"
+    assert after["embeddings"] != before["embeddings"]
 
 
 async def test_a_caller_that_leaves_before_his_samples_are_there_frees_their_places(yard: Yard) -> None:

@@ -39,6 +39,11 @@ VERBS: list[Case] = [
         {"outputs": ["upon"]}, {"outputs": ["upon"]},
     ),
     (
+        "embeddings", (RUN, ("a", "b")), {"layer": 0, "pooling": "last_token"},
+        f"POST /runs/{RUN}/embeddings", {"texts": ["a", "b"], "layer": 0, "pooling": "last_token"},
+        {"embeddings": [[1.0]], "dimensions": 1}, {"embeddings": [[1.0]], "dimensions": 1},
+    ),
+    (
         "save_state", (RUN, "merged"), {},
         f"POST /runs/{RUN}/save_state", {"mode": "merged"}, {"local_path": "/x"}, {"local_path": "/x"},
     ),

@@ -1,4 +1,4 @@
-"""`sample` and `sample/stream`."""
+"""`sample`, `sample/stream` and `embeddings`."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -31,7 +31,7 @@ _STREAM_ANSWER: dict[int | str, dict[str, Any]] = {
 
 
 def add(routes: APIRouter, service: TrainingService) -> None:
-    """Add the primitive that samples, in both forms."""
+    """Add the primitive that samples, in both forms, and the one that reads."""
 
     @routes.post("/runs/{run_id}/sample", tags=["primitives"], summary="Continue prompts", responses=NEEDS_STATE)
     async def sample(
@@ -54,6 +54,15 @@ def add(routes: APIRouter, service: TrainingService) -> None:
         chunks = await while_connected(connection, service.sampling.stream(who, run_id, request))
         events = _events(chunks, getattr(connection.state, "request_id", None))
         return TokenStream(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+
+    @routes.post(
+        "/runs/{run_id}/embeddings", tags=["primitives"], summary="Turn texts into vectors", responses=NEEDS_STATE
+    )
+    async def embeddings(
+        who: Trainer, run_id: RunId, request: types.EmbeddingsRequest, connection: Request
+    ) -> types.EmbeddingsResponse:
+        """Pool the hidden states of texts under the weights of this moment; leaving cancels."""
+        return await while_connected(connection, service.embedding.embeddings(who, run_id, request))
 
 
 async def _events(chunks: AsyncIterator[types.TokenChunk], request_id: str | None) -> AsyncIterator[bytes]:

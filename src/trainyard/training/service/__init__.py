@@ -8,6 +8,7 @@ from trainyard.engine.base import Engines
 from trainyard.engine.tokenizer import Tokenizers
 from trainyard.training.service.adapters import RunAdapters
 from trainyard.training.service.downloads import Downloads
+from trainyard.training.service.embedding import Embedding
 from trainyard.training.service.parts import Parts
 from trainyard.training.service.primitives import Primitives
 from trainyard.training.service.runs import Runs
@@ -38,6 +39,7 @@ class TrainingService:
         runs: Create, list, status, metrics, complete.
         primitives: `forward_backward` and `optim_step`.
         sampling: `sample` and `sample/stream`.
+        embedding: `embeddings`.
         saving: `save_state` and the list of artifacts.
         downloads: Archives of artifacts behind signed links.
         text: Tokens, templates and the model of a run.
@@ -62,6 +64,7 @@ class TrainingService:
         self.runs = Runs(parts, sessions)
         self.primitives = Primitives(parts, sessions)
         self.sampling = Sampling(parts, sessions)
+        self.embedding = Embedding(parts, sessions)
         self.saving = Saving(parts, sessions, signer)
         self.downloads = Downloads(parts, sessions, signer)
         self.text = Text(parts, sessions)

@@ -68,13 +68,7 @@ class Sampling:
         return _chunks(first, rest)
 
     async def _prepare(self, principal: Principal, run_id: str) -> tuple[RunRecord, Tokenizer]:
-        record = await self._sessions.find(principal, run_id)
-        if record.status not in _CALLABLE:
-            raise errors.Conflict(
-                f"{run_id} is {record.status} and has no weights to sample from; create a new run",
-                code="run_not_active",
-                data={"status": str(record.status)},
-            )
+        record = await callable_run(self._sessions, principal, run_id)
         return record, await self._parts.tokenizers.load(record.base_model)
 
     async def _requests(
@@ -103,6 +97,22 @@ class Sampling:
             )
             for index, (param, ids) in enumerate(zip(prompts, encoded, strict=True))
         ]
+
+
+async def callable_run(sessions: Sessions, principal: Principal, run_id: str) -> RunRecord:
+    """Find a run whose weights can be used.
+
+    Raises:
+        errors.Conflict: The run never became active, code `run_not_active`.
+    """
+    record = await sessions.find(principal, run_id)
+    if record.status not in _CALLABLE:
+        raise errors.Conflict(
+            f"{run_id} is {record.status} and has no weights to sample from; create a new run",
+            code="run_not_active",
+            data={"status": str(record.status)},
+        )
+    return record
 
 
 def _max_tokens(

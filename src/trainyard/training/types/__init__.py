@@ -1,6 +1,7 @@
 """Wire types of the training interface: every field with its bounds and its meaning."""
 
 from trainyard.training.types.config import EffectiveConfig, Projection, RunConfig
+from trainyard.training.types.embeddings import EmbeddingsRequest, EmbeddingsResponse
 from trainyard.training.types.examples import Message, TrainingExample
 from trainyard.training.types.primitives import (
     ForwardBackwardMetrics,
@@ -43,6 +44,8 @@ __all__ = [
     "DetokenizeRequest",
     "DetokenizeResponse",
     "EffectiveConfig",
+    "EmbeddingsRequest",
+    "EmbeddingsResponse",
     "FileFacts",
     "ForwardBackwardMetrics",
     "ForwardBackwardRequest",
