@@ -15,6 +15,7 @@ class Fault(StrEnum):
     BAD_REQUEST = "400"
     UNAUTHENTICATED = "401"
     NOT_FOUND = "404"
+    TOO_LARGE = "413"
     OVERLOADED = "429"  # with Retry-After: 1
     FAILED = "500"
     BAD_GATEWAY = "502"
