@@ -18,7 +18,7 @@ Admin = Annotated[Principal, Depends(auth.principal("admin"))]
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Most entries of this answer.")]
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000, description="Entries to leave out from the beginning.")]
-KeyId = Annotated[str, Path(max_length=64, description="`key_…`; GET /v1/admin/keys lists them.")]
+KeyId = Annotated[str, Path(description="`key_…`; GET /v1/admin/keys lists them.")]
 
 _STATE = error_bodies.responses("native", errors.Conflict)
 

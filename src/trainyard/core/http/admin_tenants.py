@@ -9,7 +9,7 @@ from trainyard.core.http.admin_bodies import TenantBars, TenantChange, TenantInf
 from trainyard.core.http.admin_keys import Admin, Limit, Offset
 from trainyard.core.keys import APIKeyManager, TenantRecord
 
-Name = Annotated[str, Path(max_length=128, description="Name of a tenant, as keys have it.")]
+Name = Annotated[str, Path(description="Name of a tenant, as keys have it.")]
 
 
 def router(keys: APIKeyManager, database: Database) -> APIRouter:

@@ -208,7 +208,7 @@ class KeyChanges:
         """Find a key by its id; whoever owns the data directory can give the key itself too."""
         text = format.canonical(key_id) if by is None else None
         digest = format.digest(text, self._pepper) if text else None
-        record = rows.find(connection, key_id=key_id, digest=digest)
+        record = rows.find(connection, key_id=key_id, digest=digest) if format.can_be_id(key_id) else None
         if record is None or not (by is None or by.sees(record.tenant)):
             raise errors.NotFound(
                 f"There is no key {format.safe_id(key_id)!r}; a list of the keys shows their ids", param="key_id"

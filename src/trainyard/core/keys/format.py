@@ -14,6 +14,7 @@ PREFIX_CHARACTERS = 11
 
 _BODY_BYTES = 32  # 43 characters of unpadded url-safe base 64
 _PATTERN = re.compile(r"(?:sk-|tml-)([A-Za-z0-9_-]{43})")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+:-]{0,127}")
 
 
@@ -26,6 +27,11 @@ def canonical(key: object) -> str | None:
     """Bring `tml-` + body, the form that the Tinker client insists on, to `sk-` + body; None for what is no key."""
     match = _PATTERN.fullmatch(key) if isinstance(key, str) else None
     return f"sk-{match[1]}" if match else None
+
+
+def can_be_id(text: str) -> bool:
+    """Whether a text can name a key; what cannot is not looked for, since databases refuse some of it."""
+    return _ID.fullmatch(text) is not None
 
 
 def safe_id(key_id: str) -> str:

@@ -107,6 +107,14 @@ def test_changes_in_another_process_are_seen_within_a_second(
     assert others.subjects(who)[1].limits.tokens is None
 
 
+@pytest.mark.parametrize("key_id", ["", "key_none", "a\x00", "ä", "k" * 65, "' OR 1=1 --"])
+def test_what_names_no_key_is_not_found_on_either_database(keys: APIKeyManager, key_id: str) -> None:
+    keys.create("ada")
+    for act in (keys.show, keys.revoke, keys.rotate_key):
+        with pytest.raises(errors.NotFound):
+            act(key_id)
+
+
 def test_pages_are_in_order_and_count_everything(keys: APIKeyManager, clock: FakeClock) -> None:
     made: list[KeyRecord] = []
     for scopes in ("train", "admin", "train,admin", "generate"):

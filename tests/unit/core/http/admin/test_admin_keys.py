@@ -209,6 +209,8 @@ REFUSED: list[tuple[str, str, str, Any, int, str, str]] = [
     ("boss", "DELETE", "/keys/{boss}", None, 409, "last_admin_key", "make or rotate one first"),
     ("boss", "PATCH", "/keys/{boss}", {"scopes": ["generate"]}, 409, "last_admin_key", "make or rotate one first"),
     ("root", "DELETE", "/keys/{root}", None, 409, "last_admin_key", "tenant 'default'"),
+    ("root", "GET", "/keys/" + "k" * 65, None, 404, "not_found", "There is no key"),
+    ("root", "GET", "/keys/a%00", None, 404, "not_found", "There is no key"),
     ("root", "GET", "/keys/key_none", None, 404, "not_found", "a list of the keys shows their ids"),
     ("root", "PATCH", "/keys/key_none", {}, 404, "not_found", "key_none"),
     ("root", "DELETE", "/keys/key_none", None, 404, "not_found", "key_none"),

@@ -82,7 +82,9 @@ REFUSED: list[tuple[str, str, str, Any, int, str, str]] = [
     ("root", "PATCH", "/tenants/lab", {"quota": {"time_zone": "Mars"}}, 422, "validation_error", "time zone"),
     ("root", "PATCH", "/tenants/lab", {"name": "x"}, 422, "validation_error", "limits, quota"),
     ("root", "GET", "/tenants?limit=0", None, 422, "validation_error", "limit"),
-    ("root", "GET", "/tenants/" + "a" * 129, None, 422, "validation_error", "name"),
+    ("root", "GET", "/tenants/" + "a" * 129, None, 404, "not_found", "no tenant"),
+    ("root", "PUT", "/tenants/" + "a" * 129, {}, 422, "validation_error", "1 to 128"),
+    ("root", "GET", "/tenants/a%00", None, 404, "not_found", "no tenant"),
 ]  # fmt: skip
 
 
