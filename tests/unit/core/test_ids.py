@@ -1,4 +1,5 @@
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,3 +33,10 @@ def test_ids_of_one_moment_differ() -> None:
 
 def test_a_run_id_has_the_form_of_the_guide() -> None:
     assert re.fullmatch(r"run_[0-9a-f]{16}", ids.new_run_id())
+
+
+def test_hex_ids_of_many_threads_differ() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: ids.hex_id("req_"), range(5000)))
+    assert len(set(made)) == 5000
+    assert all(re.fullmatch(r"req_[0-9a-f]{24}", one) for one in made)

@@ -1,12 +1,11 @@
 """What every request passes through: id, size, headers, log line and metrics. Pure ASGI, so that streams stream."""
 
 import re
-import secrets
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainyard.core import errors
+from trainyard.core import errors, ids
 from trainyard.core.clock import Clock
 from trainyard.core.http import leaving
 from trainyard.core.http.access import AccessLines
@@ -58,7 +57,7 @@ class RequestId:
 
 def new_request_id() -> str:
     """Name a request that has no usable name."""
-    return f"req_{secrets.token_hex(12)}"
+    return ids.hex_id("req_")
 
 
 class BodyLimit:
