@@ -35,6 +35,7 @@ from trainyard.engine.base import Engines
 from trainyard.engine.fake import FakeEngines
 from trainyard.engine.pool import EnginePool
 from trainyard.engine.tokenizer import Tokenizers
+from trainyard.serving import opening as serving_opening
 from trainyard.serving.backends.adapter import AdapterBackend
 from trainyard.serving.backends.base import TextBackend
 from trainyard.serving.backends.chain import ChainBackend
@@ -43,12 +44,9 @@ from trainyard.serving.backends.local import LocalBackend
 from trainyard.serving.backends.ollama import OllamaBackend
 from trainyard.serving.backends.openai import OpenAIBackend
 from trainyard.serving.backends.remote.upstreams import Upstreams
-from trainyard.serving.cache import opening as serving_cache
-from trainyard.serving.cache.base import SharedCache
 from trainyard.serving.routes import native as serving_native
 from trainyard.serving.routes import openai as serving_openai
 from trainyard.serving.service import ServingService
-from trainyard.serving.store import DatabaseCache
 from trainyard.training.routes import signal as training_signal
 from trainyard.training.routes.artifacts import SIGNED_PATH
 from trainyard.training.service import TrainingService
@@ -201,20 +199,13 @@ def _serving(
         training.adapters,
         meter,
         parts.clock,
-        answers=serving_cache.answers(effective.cache, _shared_cache(effective, parts), parts.clock, parts.metrics),
+        answers=serving_opening.answers(effective, parts.database, parts.clock, parts.metrics),
         idempotency=Idempotency(parts.database, parts.clock, ttl_s=effective.cache.idempotency_ttl_s),
         metrics=parts.metrics,
         timeout_s=effective.server.request_timeout_s,
         share_prefixes=effective.engine.share_prefixes,
         is_up=upstreams.is_available,
     )
-
-
-def _shared_cache(effective: settings.Settings, parts: HttpParts) -> SharedCache | None:
-    bounds = effective.cache
-    if bounds.shared == "off":
-        return None
-    return DatabaseCache(parts.database, parts.clock, ttl_s=bounds.ttl_s, max_bytes=bounds.shared_bytes)
 
 
 def _administration(effective: settings.Settings, parts: HttpParts, accounts: Accounts) -> list[APIRouter]:

@@ -83,13 +83,15 @@ class DatabaseCache:
     async def tend(self) -> None:
         """Learn the keys that others wrote, and remove some rows that are expired or too many."""
         now = self._clock.now()
-        rows = await self._database.call(self._news, self._read_to, now)
-        for key, size, created_at in rows:
-            self._learn(bytes.fromhex(key), size)
-            self._read_to = max(self._read_to, created_at)
-        if len(rows) < _PAGE:
-            self._is_complete = True
-            self._read_to = max(self._read_to, now) - _OVERLAP_S
+        while True:
+            rows = await self._database.call(self._news, self._read_to, now)
+            for key, size, created_at in rows:
+                self._learn(bytes.fromhex(key), size)
+                self._read_to = max(self._read_to, created_at)
+            if len(rows) < _PAGE:
+                break
+        self._is_complete = True
+        self._read_to = max(self._read_to, now) - _OVERLAP_S
         expired = await self._database.call(self._remove, [key.hex() for key in self._surplus()], now)
         for key in expired:
             self._forget(bytes.fromhex(key))

@@ -27,12 +27,11 @@ from trainyard.core.settings import Settings
 from trainyard.core.telemetry import Metrics
 from trainyard.engine.fake import FakeEngine, FakeEngines
 from trainyard.engine.tokenizer import Tokenizer, Tokenizers
+from trainyard.serving import opening
 from trainyard.serving.backends.chain import ChainBackend
 from trainyard.serving.backends.fake import FakeBackend
 from trainyard.serving.backends.local import LocalBackend
 from trainyard.serving.backends.remote.meters import UpstreamMetrics
-from trainyard.serving.cache import opening
-from trainyard.serving.cache.base import SharedCache
 from trainyard.serving.routes import native, openai
 from trainyard.serving.service import ServingService
 
@@ -105,7 +104,6 @@ class Yard:
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
         self.adapters = ListedAdapters([RUN])
         self.meter = PickyMeter()
-        self.shared: SharedCache | None = None
         self.idempotency = Idempotency(database, clock, ttl_s=86_400.0)
         self._app: FastAPI | None = None
         self._clients = AsyncExitStack()
@@ -132,7 +130,7 @@ class Yard:
             self.adapters,
             self.meter,
             clock,
-            answers=opening.answers(self.settings.cache, self.shared, clock, metrics),
+            answers=opening.answers(self.settings, self.database, clock, metrics),
             idempotency=self.idempotency,
             metrics=metrics,
             timeout_s=timeout_s,
