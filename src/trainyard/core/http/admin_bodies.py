@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from trainyard.core.keys import UNLIMITED, KeyPatch, OwnLimits, OwnQuota
 from trainyard.core.keys.bars import MAX_CONCURRENCY, MAX_REQUESTS, MAX_TIME, MAX_TOKENS
+from trainyard.core.keys.format import NAME_PATTERN
 from trainyard.core.keys.listing import UNLIMITED_WORD
 from trainyard.core.keys.minting import MAX_DESCRIPTION
 
@@ -127,13 +128,19 @@ _SCOPES = "What the key may do; at most what your own key may. `all` = every sco
 class KeyWish(Request):
     """Body of `POST /v1/admin/keys`."""
 
-    user_id: str = Field(min_length=1, max_length=128, description="Owner of what the key makes, inside the tenant.")
+    user_id: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Owner of what the key makes, inside the tenant.",
+        json_schema_extra={"pattern": NAME_PATTERN},  # the key store judges it, with a better message
+    )
     scopes: list[ScopeWord] = Field(min_length=1, max_length=8, description=_SCOPES)
     tenant: str | None = Field(
         default=None,
         min_length=1,
         max_length=128,
         description="Organisation; null = your own, the only one unless you are an operator.",
+        json_schema_extra={"pattern": NAME_PATTERN},
     )
     description: str = Field(default="", max_length=MAX_DESCRIPTION, description="For people; one line.")
     expires_at: float | None = Field(default=None, gt=0, lt=MAX_TIME, description=_EXPIRES)

@@ -17,6 +17,9 @@ _PATTERN = re.compile(r"(?:sk-|tml-)([A-Za-z0-9_-]{43})")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+:-]{0,127}")
 
+NAME_PATTERN = f"^{_NAME.pattern}$"
+"""Of tenants and users, for the document of the HTTP interface."""
+
 
 def mint() -> str:
     """Make a key: `sk-` and 43 url-safe characters, 256 random bits."""
