@@ -36,6 +36,7 @@ async def test_only_the_last_piece_has_a_finish_reason_and_counts_never_fall(yar
     if model in WITH_LOGPROBS:
         drawn = [piece.completion_tokens for piece in made]
         assert drawn == sorted(drawn)
+    assert len({piece.version for piece in made}) == 1
 
 
 @every_model

@@ -208,7 +208,8 @@ class LineReader:
         if not (text or calls):
             return None
         self._bound += sum(counts.text_bound(one) for one in (text, *(call.arguments for call in calls)) if one)
-        return Piece(text=text, tool_calls=calls, completion_tokens=self._drawn())
+        version = line.model or "upstream"
+        return Piece(text=text, tool_calls=calls, completion_tokens=self._drawn(), version=version)
 
     def end(self) -> Piece | None:
         """Give the last piece; without counts the bounds stand."""

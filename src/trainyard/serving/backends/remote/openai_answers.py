@@ -161,7 +161,13 @@ class EventReader:
             self._bound += len(tokens)
         else:
             self._bound += sum(counts.text_bound(one) for one in (text, *(call.arguments for call in calls)) if one)
-        return Piece(text=text, tokens=tokens, tool_calls=calls, completion_tokens=self._drawn())
+        return Piece(
+            text=text,
+            tokens=tokens,
+            tool_calls=calls,
+            completion_tokens=self._drawn(),
+            version=self._model or "upstream",
+        )
 
     def _drawn(self) -> int:
         if self._usage is not None and self._usage.completion_tokens:
