@@ -182,7 +182,7 @@ def say(logger: str, event: str, level: Level, fields: Mapping[str, object]) -> 
     style = _style
     if level not in style.levels:
         return
-    line = {"timestamp": _timestamp(), "level": level, "logger": logger, "event": event, **fields}
+    line = {"timestamp": timestamp().decode(), "level": level, "logger": logger, "event": event, **fields}
     request_id = REQUEST_ID.get()
     if request_id is not None:
         line["request_id"] = request_id
@@ -192,28 +192,53 @@ def say(logger: str, event: str, level: Level, fields: Mapping[str, object]) -> 
     put(_rendered(style, level, line))
 
 
+def writes_json(level: Level) -> bool:
+    """Whether a line of this level is written, and as JSON; then `put_json` may be used in place of `say`."""
+    return _style.is_json and level in _style.levels
+
+
+def written(fields: Mapping[str, object]) -> bytes:
+    """Write fields as the inside of a JSON object, each with a comma before it, secrets masked."""
+    if not _SECRET_FIELDS.isdisjoint(fields):
+        fields = redact(None, "", {**fields})
+    inside = _encoded(fields)[1:-1]
+    return b"," + inside if inside else b""
+
+
+def put_json(line: bytes) -> None:
+    """Put a whole line, written as JSON, among the others; keys in it are masked."""
+    _LINES.put(_masked(line))
+
+
 def _rendered(style: _Style, level: str, line: dict[str, Any]) -> bytes:
     if not style.is_json:
         return str(style.render(None, level, redact(None, level, line))).encode(errors="replace")
+    return _masked(_encoded(line))
+
+
+def _encoded(fields: Mapping[str, object]) -> bytes:
     try:
-        raw = _encoder.encode(line)
+        return _encoder.encode(fields)
     except UnicodeEncodeError:
-        raw = _json(line).encode()
+        return _json(fields).encode()
+
+
+def _masked(raw: bytes) -> bytes:
     return _KEY_BYTES.sub(rb"\1-***", raw) if b"sk-" in raw or b"tml-" in raw else raw
 
 
-_stamped: tuple[int, str] = (-1, "")
+_stamped: tuple[int, bytes] = (-1, b"")
 
 
-def _timestamp() -> str:
+def timestamp() -> bytes:
     """Write the time as structlog does; the part down to the second is the same for many lines."""
     global _stamped
     second, rest_us = divmod(time.time_ns() // 1000, 1_000_000)
     known, text = _stamped
     if second != known:
-        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
         _stamped = (second, text)
-    return f"{text}.{rest_us:06d}Z"
+    return b"%b.%06dZ" % (text, rest_us)
 
 
 def flush_lines(wait_s: float = 1.0) -> None:

@@ -5,7 +5,7 @@ the same functions make errors, keys and headers.
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Final
 
@@ -41,8 +41,6 @@ _HEAD: Final = (
 )
 """Head of a JSON answer: length of the body, lines of its own, request id."""
 
-_BREAKS_A_LINE = re.compile(rb"[\r\n\0]")
-
 
 class HotDoor:
     """Outermost ASGI application in front of the one with all routes.
@@ -74,7 +72,10 @@ class HotDoor:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a hot request, pass everything else on."""
+        """Serve a hot request, pass everything else on.
+
+        This is the edge of hot requests: their exceptions end here, as those of others do in `edge.ErrorEdge`.
+        """
         route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if route is None:
             await self._app(scope, receive, send)
@@ -83,18 +84,22 @@ class HotDoor:
         token = REQUEST_ID.set(request.request_id)
         self._lines.begin()
         try:
-            await self._serve(route, request, send)
+            self._drain.enter()
+            try:
+                answer = await self._answer(route, request)
+                if not _write_whole(request, answer):
+                    await self._send(request, answer, send)
+            finally:
+                self._drain.leave()
+        except ClientDisconnect:
+            request.status = leaving.STATUS  # nobody is left to answer
+        except Exception as error:
+            if request.status != leaving.STATUS:
+                _log.error("failed_after_start", exc_info=error)
+                raise  # the server closes the connection, so that the client does not take a torso for the whole
+            await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
         finally:
-            self._lines.end(
-                method="POST",
-                path=request.route,
-                route=request.route,
-                status=request.status,
-                sent_bytes=request.sent_bytes,
-                took_s=self._monotonic() - request.began_s,
-                principal=request.principal,
-                notes=request.notes,
-            )
+            self._lines.end_hot(request, self._monotonic() - request.began_s)
             REQUEST_ID.reset(token)
 
     def _begin(self, route: HotRoute, scope: Scope, receive: Receive) -> Request:
@@ -108,29 +113,11 @@ class HotDoor:
             scope, receive, headers=headers, request_id=request_id, route=route.path, began_s=self._monotonic()
         )
 
-    async def _serve(self, route: HotRoute, request: Request, send: Send) -> None:
-        """The edge of a hot request: its exceptions end here, as those of others do in `edge.ErrorEdge`."""
-        try:
-            self._drain.enter()
-            try:
-                await self._send(request, await self._answer(route, request), send)
-            finally:
-                self._drain.leave()
-        except ClientDisconnect:
-            request.status = leaving.STATUS  # nobody is left to answer
-        except Exception as error:
-            if request.status != leaving.STATUS:
-                _log.error("failed_after_start", exc_info=error)
-                raise  # the server closes the connection, so that the client does not take a torso for the whole
-            await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
-
     async def _answer(self, route: HotRoute, request: Request) -> hot.Answer:
         headers = request.headers
-        key = choose_key(
-            headers.get(b"authorization", b"").decode("latin-1"), headers.get(b"x-api-key", b"").decode("latin-1")
-        )
+        key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
         principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
-        if middleware.is_longer(headers.get(b"content-length", b"").decode("latin-1"), self._max_body_bytes):
+        if middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes):
             raise middleware.too_large(self._max_body_bytes)
         require_scope(principal, route.scope)
         body = decode(route.decoder, await self._body(request.receive))
@@ -164,13 +151,7 @@ class HotDoor:
         elif isinstance(answer, hot.Stream):
             await self._send_stream(request, answer, send)
         else:
-            status, content, headers = hot.content_of(answer)
-            wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
-            head = None if wire is None else _head(content, headers, request.request_id)
-            if wire is not None and head is not None and wire.write_whole(status, head, content):
-                request.status, request.sent_bytes = status, len(content)
-            else:
-                await self._send_plain(request, status, content, headers, send)
+            await self._send_plain(request, *hot.content_of(answer), send)
 
     async def _send_plain(self, request: Request, status: int, content: bytes, headers: RawHeaders, send: Send) -> None:
         length = (b"content-length", b"%d" % len(content))
@@ -199,6 +180,11 @@ class HotDoor:
             await leaving.while_connected(request, _pump(request, stream.events, send))
 
 
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    raw = headers.get(name)
+    return "" if raw is None else raw.decode("latin-1")
+
+
 async def _pump(request: Request, events: AsyncGenerator[bytes, None], send: Send) -> None:
     try:
         async for event in events:
@@ -220,11 +206,27 @@ def _hardened(headers: Iterable[tuple[bytes, bytes]], request: Request) -> list[
     return raw if b"x-request-id" in own else [*raw, (b"x-request-id", request_id)]
 
 
+def _write_whole(request: Request, answer: hot.Answer) -> bool:
+    """Write a JSON answer in one piece; false, and nothing is written, where it is not JSON or that cannot be done."""
+    wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
+    if wire is None or isinstance(answer, Response | hot.Stream):
+        return False
+    status, content, headers = hot.content_of(answer)
+    head = _head(content, headers, request.request_id)
+    if head is None or not wire.write_whole(status, head, content):
+        return False
+    request.status, request.sent_bytes = status, len(content)
+    return True
+
+
 def _head(content: bytes, headers: RawHeaders, request_id: str) -> bytes | None:
     """Write the head of a JSON answer; None when it is not the usual one."""
-    own = b""
-    for name, value in headers:
-        if name in _SECURITY_NAMES or _BREAKS_A_LINE.search(value):
-            return None
-        own += b"%b: %b\r\n" % (name, value)
+    own = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+    if own and (
+        own.count(b"\n") != len(headers)  # a value that would break its line
+        or own.count(b"\r") != len(headers)
+        or b"\0" in own
+        or any(name in _SECURITY_NAMES for name, _ in headers)
+    ):
+        return None
     return _HEAD % (len(content), own, request_id.encode())
