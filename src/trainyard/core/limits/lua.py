@@ -199,13 +199,11 @@ local function judge_window(index, sub, s)
     end
   end
   if sub.tokens then
-    local gone = call('ZRANGEBYSCORE', t, '-inf', int(now - window))
-    if #gone > 0 then
-      local sum = 0
-      for _, member in ipairs(gone) do sum = sum + tonumber(string.match(member, '^%d+')) end
-      call('ZREMRANGEBYSCORE', t, '-inf', int(now - window))
-      call('HINCRBY', s, 'done', int(-sum))
-    end
+    local gone, sum = call('ZRANGEBYSCORE', t, '-inf', int(now - window)), 0
+    for _, member in ipairs(gone) do sum = sum + tonumber(string.match(member, '^%d+')) end
+    call('ZREMRANGEBYSCORE', t, '-inf', int(now - window))
+    if #gone > 0 then call('HINCRBY', s, 'done', int(-sum)) end
+    if call('EXISTS', t) == 0 then call('HSET', s, 'done', 0) end  -- it may have expired as a whole
   end
 end
 
@@ -276,6 +274,7 @@ local function count_in_window(name, s, has_bar)
   local flag = call('HGET', s, 'tb')
   if tokens == 0 or (flag or has_bar) ~= '1' then return true end
   local t = P .. 't:' .. name
+  if call('EXISTS', t) == 0 then call('HSET', s, 'done', 0) end
   local is_new = call('ZADD', t, int(now), int(tokens) .. ':' .. id) == 1
   if is_new then call('HINCRBY', s, 'done', int(tokens)) end
   call('PEXPIRE', t, int(math.ceil(window / 1000) + 1000))
