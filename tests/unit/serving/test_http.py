@@ -184,7 +184,9 @@ async def test_a_client_that_leaves_frees_the_engine(yard: Yard) -> None:
     assert f'trainyard_llm_requests_total{{model="{MODEL}",outcome="cancelled"}} 2.0' in metrics
 
 
-async def leave_after(app: Any, path: str, body: dict[str, Any], key: str, after_s: float) -> None:
+async def leave_after(
+    app: Any, path: str, body: dict[str, Any], key: str, after_s: float, headers: dict[str, str] | None = None
+) -> None:
     """Send a request over plain ASGI and disconnect in the middle of the answer."""
     said = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
 
@@ -205,7 +207,11 @@ async def leave_after(app: Any, path: str, body: dict[str, Any], key: str, after
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(b"authorization", key.encode()), (b"content-type", b"application/json")],
+        "headers": [
+            (b"authorization", key.encode()),
+            (b"content-type", b"application/json"),
+            *[(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+        ],
     }
     await app(scope, receive, send)
 

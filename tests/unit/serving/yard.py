@@ -19,6 +19,7 @@ from trainyard.core.db import Database
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
+from trainyard.core.metering.base import Meter
 from trainyard.core.metering.fake import OpenCharge, OpenMeter
 from trainyard.core.metering.types import Job
 from trainyard.core.ports.adapters import AdapterModel
@@ -104,7 +105,7 @@ class Yard:
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
         self.adapters = ListedAdapters([RUN])
         self.meter = PickyMeter()
-        self.idempotency = Idempotency(database, clock, ttl_s=86_400.0)
+        self.idempotency: Idempotency | None = Idempotency(database, clock, ttl_s=86_400.0)
         self._app: FastAPI | None = None
         self._clients = AsyncExitStack()
 
@@ -114,7 +115,12 @@ class Yard:
         return FakeEngine(MODEL, vocab_size=VOCABULARY, script=script, max_positions=CONTEXT, **knobs)
 
     def service(
-        self, *, timeout_s: float = 60.0, clock: Clock | None = None, metrics: Metrics | None = None
+        self,
+        *,
+        timeout_s: float = 60.0,
+        clock: Clock | None = None,
+        metrics: Metrics | None = None,
+        meter: Meter | None = None,
     ) -> ServingService:
         """Build the service over the engine of now."""
         metrics, clock = metrics or Metrics(), clock or self.clock
@@ -128,7 +134,7 @@ class Yard:
             ),
             engines,
             self.adapters,
-            self.meter,
+            meter or self.meter,
             clock,
             answers=opening.answers(self.settings, self.database, clock, metrics),
             idempotency=self.idempotency,
@@ -136,10 +142,10 @@ class Yard:
             timeout_s=timeout_s,
         )
 
-    def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None) -> FastAPI:
+    def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None, meter: Meter | None = None) -> FastAPI:
         """Build the application over the engine of now."""
         metrics, clock = Metrics(), clock or self.clock
-        service = self.service(timeout_s=timeout_s, clock=clock, metrics=metrics)
+        service = self.service(timeout_s=timeout_s, clock=clock, metrics=metrics, meter=meter)
         return build_http(
             self.settings,
             HttpParts(self.database, self.keys, metrics=metrics, clock=clock),

@@ -264,17 +264,19 @@ class Frames(AsyncGenerator[bytes, None]):
             await self._release(None)
 
     async def _frame(self) -> bytes:
-        events = self._next if self._has_first else await self._work.take()
-        self._has_first, self._next = False, None
-        if events is None:
-            return await self._last()
-        if not events:
-            return sse.HEARTBEAT
-        frame = b"".join([self._writer.write(index, piece) for index, piece in events])
-        self._has_text = True
-        if self._ticket is not None:
-            self._kept.append(frame)
-        return frame or sse.HEARTBEAT
+        while True:
+            events = self._next if self._has_first else await self._work.take()
+            self._has_first, self._next = False, None
+            if events is None:
+                return await self._last()
+            if not events:
+                return sse.HEARTBEAT
+            self._has_text = True
+            frame = b"".join([self._writer.write(index, piece) for index, piece in events])
+            if frame:
+                if self._ticket is not None:
+                    self._kept.append(frame)
+                return frame
 
     async def _last(self) -> bytes:
         frame = self._writer.end() + sse.DONE
