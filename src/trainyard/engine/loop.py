@@ -95,7 +95,8 @@ class ComputeLoop:
 
     def submit(self, outlet: Outlet, number: int, call: calls.AnyCall) -> None:
         """Hand a call over; its answer comes to the outlet under the number."""
-        self._post(lambda: self._accept(_Job(outlet, number, call, self._monotonic())))
+        job = _Job(outlet, number, call, self._monotonic())
+        self._post(lambda: self._accept(job))
 
     def cancel(self, outlet: Outlet, number: int) -> None:
         """End a stream before the next tick, or take back a call that has not begun; one under way goes to its end."""

@@ -89,10 +89,11 @@ class PagesInPlace(RowAttention):
     def _arrange(self, rows: Sequence[Blocks]) -> None:
         pages = [(page.slot, row, place) for row, b in enumerate(rows) for place, page in enumerate(b.pages)]
         count, longest = len(pages), max(len(b.pages) for b in rows)
-        owner, place_of, ends = [0] * count, [0] * count, [count] * (len(rows) * longest)
+        owner, place_of = [0] * count, [0] * count
+        # rows with fewer pages name their first one again, which changes no maximum
+        table = [b.pages[place if place < len(b.pages) else 0].slot for b in rows for place in range(longest)]
         for slot, row, place in pages:
             owner[slot], place_of[slot] = row, place
-            ends[row * longest + place] = slot
         self._owner_U = torch.tensor(owner)
         self._start_U1 = torch.tensor(place_of)[:, None] * PAGE_TOKENS - torch.arange(PAGE_TOKENS).neg()
         self._bag_U = torch.tensor([slot for slot, _, _ in pages])
@@ -100,8 +101,7 @@ class PagesInPlace(RowAttention):
         for b in rows[:-1]:
             firsts.append(firsts[-1] + len(b.pages))
         self._firsts_B = torch.tensor(firsts)
-        self._table_Bn = torch.tensor(ends)
-        self._peaks: Tensor | None = None
+        self._table_Bn = torch.tensor(table)
 
     def _mask(self, at_B: Tensor, window: int | None) -> Tensor:
         distance_UP = at_B[self._owner_U][:, None] - self._start_U1
@@ -114,17 +114,15 @@ class PagesInPlace(RowAttention):
         keys_XPE, values_XPE = (t[:pages].view(-1, PAGE_TOKENS, size) for t in (keys, values))  # X = U x K
         q_XGE = q_BHE.reshape(rows, -1).index_select(0, self._owner_U).view(-1, groups, size)
         scores_XGP = torch.baddbmm(mask, q_XGE, keys_XPE.transpose(1, 2), alpha=size**-0.5)
-        if self._peaks is None:  # its last row stands for places without a page
-            self._peaks = torch.full((pages + 1, heads), -torch.inf)
-        torch.amax(scores_XGP.view(pages, heads, PAGE_TOKENS), -1, out=self._peaks[:pages])
-        peak_BH = self._peaks.index_select(0, self._table_Bn).view(rows, -1, heads).amax(1)
+        peak_UH = scores_XGP.view(pages, heads, PAGE_TOKENS).amax(-1)
+        peak_BH = peak_UH.index_select(0, self._table_Bn).view(rows, -1, heads).amax(1)
         scores_XGP.sub_(peak_BH.index_select(0, self._owner_U).view(-1, groups, 1)).exp_()
         parts_UD = torch.bmm(scores_XGP, values_XPE).view(pages, -1)
         weights_UH = scores_XGP.sum(-1).view(pages, heads)
         sum_BD, weight_BH = (
             torch.embedding_bag(part, self._bag_U, self._firsts_B, False, 0)[0] for part in (parts_UD, weights_UH)
         )
-        return sum_BD.view(rows, heads, size).div_(weight_BH[:, :, None]).view(rows, -1)
+        return sum_BD.view(rows, heads, size).mul_(weight_BH.reciprocal_()[:, :, None]).view(rows, -1)
 
 
 class GatheredPages(RowAttention):

@@ -36,6 +36,10 @@ class EnginePool:
             self._engines[model] = SocketEngine(path, on_refused=functools.partial(_asked, self._check, model))
         return self._engines[model]
 
+    def connected(self) -> dict[str, base.Engine]:
+        """Give the engines that were asked for so far, by model; none is started for this."""
+        return dict(self._engines)
+
     async def aclose(self) -> None:
         """Close all connections; the engines go on."""
         for engine in self._engines.values():

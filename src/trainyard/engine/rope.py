@@ -27,12 +27,15 @@ class RopeTable:
     def upto(self, positions: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Give (cos_PE, sin_PE) with P >= positions; the first half of each sine row is negated."""
         if self._cos_PE.shape[0] < positions or self._cos_PE.device != device:
-            size = max(256, 1 << (positions - 1).bit_length())
-            angles_PF = torch.outer(torch.arange(size, dtype=torch.float32), self._inverse_F)
-            cos_PF, sin_PF = angles_PF.cos(), angles_PF.sin()
-            self._cos_PE = torch.cat((cos_PF, cos_PF), 1).to(device)
-            self._sin_PE = torch.cat((-sin_PF, sin_PF), 1).to(device)
+            with torch.inference_mode(False):  # training reads what decoding made
+                self._grow(max(256, 1 << (positions - 1).bit_length()), device)
         return self._cos_PE, self._sin_PE
+
+    def _grow(self, size: int, device: torch.device) -> None:
+        angles_PF = torch.outer(torch.arange(size, dtype=torch.float32), self._inverse_F)
+        cos_PF, sin_PF = angles_PF.cos(), angles_PF.sin()
+        self._cos_PE = torch.cat((cos_PF, cos_PF), 1).to(device)
+        self._sin_PE = torch.cat((-sin_PF, sin_PF), 1).to(device)
 
 
 def _inverse_frequencies(cfg: ModelConfig) -> Tensor:

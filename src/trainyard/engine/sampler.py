@@ -176,7 +176,7 @@ class Sampler:
             self._adapters.forget()
 
     # ------------------------------------------------------------------- tick
-    @torch.no_grad()
+    @torch.inference_mode()
     def tick(self, parked: frozenset[str] = frozenset()) -> list[tuple[str, types.TokenEvent]]:
         """Give one token to every stream whose prompt is read and which is not parked, and read more of the prompts."""
         began, self._parked = self._monotonic(), parked

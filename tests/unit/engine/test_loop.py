@@ -56,8 +56,10 @@ class WrittenPass(FakePass):
 class WrittenCore(FakeCore):
     """A pass takes as many micro-steps as its largest call has sequences."""
 
-    def __init__(self, fault: Literal["", "pass", "tick", "disk", "slow disk", "memory", "step"] = "") -> None:
-        super().__init__()
+    def __init__(
+        self, fault: Literal["", "pass", "tick", "disk", "slow disk", "memory", "step"] = "", *, max_streams: int = 64
+    ) -> None:
+        super().__init__(max_streams=max_streams)
         self.written: list[str] = []
         self.fault = fault
 
@@ -119,9 +121,10 @@ class Desk:
             calls.ForwardBackward(run_id=run_id, data=[DATUM] * micro_steps, accumulate=False, loss_fn="causal_lm")
         )
 
-    def stream(self, max_tokens: int = 1000) -> int:
+    def stream(self, max_tokens: int = 1000, timeout_s: float | None = None) -> int:
+        sampling = types.Sampling(max_tokens=max_tokens)
         request = types.GenerateRequest(
-            stream_id="same", prompt=types.int32([1]), sampling=types.Sampling(max_tokens=max_tokens)
+            stream_id="same", prompt=types.int32([1]), sampling=sampling, timeout_s=timeout_s
         )
         return self.ask(calls.Generate(request=request))
 
@@ -269,6 +272,61 @@ def test_a_parked_stream_is_ended_after_its_time_and_others_are_not(tmp_path: Pa
     desk.rounds(1)
     assert desk.notes.errors[stalled].code == "stream_stalled"
     assert len(desk.notes.streams[live]) == 2
+
+
+@pytest.mark.parametrize("state", ["draws", "waits", "is parked"])
+def test_a_deadline_ends_a_stream_wherever_it_is(tmp_path: Path, state: str) -> None:
+    desk = Desk(tmp_path, WrittenCore(max_streams=1))
+    if state == "waits":
+        desk.stream()
+    late = desk.stream(timeout_s=5.0)
+    desk.rounds(256 if state == "is parked" else 3)
+    desk.clock.advance(4.9)
+    desk.rounds(1)
+    assert late not in desk.notes.errors
+    desk.clock.advance(0.1)
+    desk.rounds(1)
+    error = desk.notes.errors[late]
+    assert (type(error), error.code) == (errors.DeadlineExceeded, "generation_timeout")
+    assert len(desk.notes.streams.get(late, [])) == {"draws": 4, "waits": 0, "is parked": 256}[state]
+    assert desk.core.stats().active_streams + desk.core.stats().queued_streams == (state == "waits")
+
+
+def test_a_deadline_counts_from_the_arrival_and_not_from_the_turn(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    late = desk.stream(timeout_s=5.0)
+    desk.clock.advance(5.0)
+    desk.rounds(1)
+    assert desk.notes.errors[late].code == "generation_timeout"
+
+
+def test_a_timeout_that_is_not_above_zero_is_refused(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    bad = desk.stream(timeout_s=0.0)
+    desk.rounds(1)
+    assert (type(desk.notes.errors[bad]), desk.notes.errors[bad].param) == (errors.InvalidRequest, "timeout_s")
+
+
+def test_streams_that_are_all_parked_let_the_thread_sleep_until_the_first_ends(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, stall_s=30.0)
+    desk.stream()
+    desk.rounds(10)
+    desk.clock.advance(2.0)
+    desk.stream(timeout_s=8.0)
+    desk.rounds(256)
+    assert desk.loop._idle_s() == 8.0
+    desk.clock.advance(7.0)
+    assert desk.loop._idle_s() == 1.0
+
+
+def test_a_parked_stream_leaves_its_place_to_one_that_waits(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, WrittenCore(max_streams=1))
+    desk.stream()
+    desk.rounds(256)
+    waits = desk.stream(max_tokens=5)
+    desk.rounds(6)
+    assert len(desk.notes.streams[waits]) == 5
+    assert desk.loop._idle_s() == 30.0
 
 
 def test_a_pass_that_breaks_fails_its_calls_and_nothing_else(tmp_path: Path) -> None:
