@@ -46,7 +46,7 @@ class Metering:
 
         Raises:
             errors.LimitReached, errors.QuotaExhausted, errors.InvalidRequest, errors.Unavailable: As
-                `Limiter.reserve`; the first has `window_s` in its data too, both say when to come again.
+                `Limiter.reserve`; the first has `window_s` in its data too.
         """
         parts = self._parts
         began_s = parts.clock.monotonic()
@@ -71,7 +71,3 @@ class Metering:
         """Add what the headers of the answer need."""
         if isinstance(error, errors.LimitReached):
             error.data.setdefault(headers.WINDOW_S, self._parts.window_s)
-        elif isinstance(error, errors.QuotaExhausted) and error.retry_after_s is None:
-            reset_at = error.data.get("reset_at")
-            if isinstance(reset_at, int | float):
-                error.retry_after_s = max(0.0, reset_at - self._parts.clock.now())

@@ -1,16 +1,21 @@
 """What was recorded is counted once, for its key, its account and its tenant, on both databases."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
+from msgspec import structs
+from sqlalchemy import text
 
 from tests.contract.core.ledger.entries import entry
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
-from trainyard.core.db.writer import Write
+from trainyard.core.db.spool import Spool
+from trainyard.core.db.writer import GroupWriter, Write
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.ledger.service import Ledger
+from trainyard.core.ledger.store import rows
 from trainyard.core.limits.types import Amount
 
 _MONTH = (1_700_000_000.0, 1_702_000_000.0)
@@ -71,3 +76,24 @@ async def test_an_entry_that_cannot_be_written_with_its_writes_is_not_written_at
     with pytest.raises(errors.Conflict):
         await ledger.record(entry("2"), fact)
     assert await ledger.spent("tenant:lab", *_MONTH) == Amount(30, 7)
+
+
+async def test_what_is_in_the_spool_counts_for_the_account_of_its_key_and_once_when_it_is_replayed(
+    any_database: Database, clock: FakeClock, tmp_path: Path
+) -> None:
+    keys = APIKeyManager(any_database, b"p" * 32, clock)
+    first = keys.create("ada", tenant="lab").record.id
+    second = keys.rotate_key(first).record.id
+    away = GroupWriter(f"sqlite:///{tmp_path / 'gone.db'}", spool=Spool(tmp_path))
+    ledger = Ledger(away, any_database)
+    entries = [entry("1", key_id=first), entry("2", key_id=second), entry("3", key_id="key_other", at=1.0)]
+    for one in entries:
+        await ledger.record(one)
+    assert ledger.spooled == 3
+    assert await ledger.spent(f"key:{first}", *_MONTH) == Amount(60, 14)
+    assert await ledger.spent("tenant:lab", *_MONTH) == Amount(60, 14)
+    assert await ledger.spent("tenant:else", *_MONTH) == Amount(0, 0)
+    with any_database.begin() as connection:  # one of them is written by now, and nobody has said so yet
+        connection.execute(text(rows.INSERT), structs.asdict(entries[0]))
+    assert await ledger.spent(f"key:{first}", *_MONTH) == Amount(60, 14)
+    await away.aclose()

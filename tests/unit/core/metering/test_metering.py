@@ -150,6 +150,13 @@ async def test_an_exhausted_quota_says_when_it_begins_anew(yard: Yard) -> None:
     assert yard.metric("trainyard_refused_requests_total", reason="quota_exhausted:tokens") == 1
 
 
+async def test_waiting_does_not_help_who_asks_for_more_than_the_whole_quota(yard: Yard) -> None:
+    yard.quota = Quota(tokens=29)
+    with pytest.raises(errors.QuotaExhausted) as caught:
+        await yard.meter.open(WHO, job())
+    assert caught.value.retry_after_s is None
+
+
 async def test_the_counters_tell_what_happened(yard: Yard) -> None:
     yard.limits = Limits(concurrency=1)
     charge = await yard.meter.open(WHO, job())

@@ -3,8 +3,14 @@ import io
 from typing import Any
 
 import pytest
+from msgspec import structs
+from sqlalchemy import text
 
+from tests.contract.core.ledger.entries import entry
 from tests.unit.core.http.usage.conftest import START, Office
+from trainyard.core.db import Database
+from trainyard.core.ledger.reports import MAX_PAGE
+from trainyard.core.ledger.store import rows
 
 _USAGE, _LOGS, _STATS = "/v1/admin/usage", "/v1/admin/logs", "/v1/admin/stats"
 
@@ -93,6 +99,15 @@ def test_csv_has_every_row_and_no_formula(office: Office) -> None:
         *("""'=HYPERLINK("http://x")""", "'+1", "'-1", "'@SUM(A1)", "'\tx", "plain", 'quo"ted, name', "'＝1"),
     }
     assert {tuple(row[1:]) for row in rows} == {("ada", "1", "0", "10", "4", "20", "30", "7", "0.5")}
+
+
+def test_csv_goes_on_over_the_pages_of_the_database(office: Office, database: Database) -> None:
+    with database.begin() as connection:
+        for number in range(MAX_PAGE + 2):
+            one = structs.asdict(entry(f"{number}", at=START, model=f"m{number:04}"))
+            connection.execute(text(rows.INSERT), one)
+    models = [line.partition(",")[0] for line in office.get(office.boss, _USAGE, format="csv").text.splitlines()[1:]]
+    assert models == [f"m{number:04}" for number in range(MAX_PAGE + 2)]
 
 
 def test_csv_of_nothing_is_a_head(office: Office) -> None:
