@@ -5,10 +5,8 @@ import contextlib
 from typing import Annotated
 
 import typer
-import uvloop
 
 from trainyard.cli import options, output
-from trainyard.loadtest.mock import Latency, MockServer, serve
 
 
 def mock(
@@ -25,6 +23,10 @@ def mock(
     A model name that ends in `:<fault>`, the header `x-mock-fault` or POST /_mock/faults makes it fail; GET /_mock/seen
     counts what came.
     """
+    import uvloop
+
+    from trainyard.loadtest.mock import Latency, MockServer, serve
+
     latency = Latency(first_token_s=first_token_ms / 1000, token_s=token_ms / 1000, answer_tokens=answer_tokens)
     server = MockServer(latency=latency, models=[name.strip() for name in models.split(",") if name.strip()])
 

@@ -137,6 +137,33 @@ async def test_a_request_at_fault_is_told_so(
     assert "behind far" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("raw", "code"),
+    [
+        (b"this is no HTTP at all\r\n\r\n", "upstream_failed"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "upstream_failed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n\xff\xfe\x00", "upstream_answer_unreadable"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n" + b'{"error":{}}', "upstream_failed"),
+        (b"HTTP/1.1 500 X\r\ncontent-length: 9\r\n\r\nnot JSON!", "upstream_failed"),
+    ],
+    ids=["no-http", "long-head", "no-utf8", "error-in-200", "error-without-body"],
+)
+async def test_a_server_that_speaks_something_else_is_an_error(tmp_path: Path, raw: bytes, code: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    entries = f'  - {{name: odd, backend: openai, base_url: "http://127.0.0.1:{port}", retries: 0}}'
+    async with server, fleet.fleet(tmp_path, entries) as yard:
+        with pytest.raises(errors.UpstreamFailed) as caught:
+            await yard.collect("odd")
+        assert caught.value.code == code
+
+
 # -------------------------------------------------------------------- retries
 @pytest.mark.parametrize("fault", ["502", "503", "504", "drop-head"])
 @pytest.mark.parametrize("is_stream", [False, True])

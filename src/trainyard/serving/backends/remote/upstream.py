@@ -12,6 +12,7 @@ from yarl import URL
 
 from trainyard.core.catalog import ModelEntry
 from trainyard.core.clock import Clock
+from trainyard.core.version import VERSION
 from trainyard.serving.backends.remote import failures, retries, transport
 from trainyard.serving.backends.remote.breaker import Breaker, Pass, State
 from trainyard.serving.backends.remote.failures import AttemptFailed, Outcome
@@ -28,6 +29,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 _Read = Callable[[aiohttp.ClientResponse], Awaitable[T]]
 
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept-Encoding": "identity",  # what is small is not worth it, and a stream would wait for its blocks
+    "User-Agent": f"trainyard/{VERSION}",  # some front servers refuse requests without one
+}
 _NO_STREAM = frozenset({"text/html", "application/json"})
 _DRAIN_S = 0.1
 """What the end of a finished stream may take, so that its connection can be used again."""
@@ -82,7 +88,7 @@ class Upstream:
         self._urls: dict[str, URL] = {}
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=entry.connect_timeout_s)
         authorization = {"Authorization": f"Bearer {key}"} if key else {}
-        self._headers = transport.headers({"Content-Type": "application/json", **authorization})
+        self._headers = transport.headers(_HEADERS | authorization)
         self._places = asyncio.Semaphore(entry.max_concurrency) if entry.max_concurrency else None
 
     async def whole(self, path: str, body: bytes, timeout_s: float, decode: Callable[[bytes], T]) -> T:
