@@ -107,7 +107,7 @@ class AccessLines:
 
     def _caller(self, principal: Principal) -> bytes:
         known = self._callers.get(principal.key_id)
-        if known is None or known[0] != principal:
+        if known is None or known[0] is not principal:
             if len(self._callers) >= _MOST_CALLERS:
                 self._callers.clear()
             known = self._callers[principal.key_id] = (principal, telemetry.written(_who(principal)))
