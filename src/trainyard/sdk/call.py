@@ -1,7 +1,7 @@
 """One call of the interface as data, so that the blocking and the async client share everything but the waiting."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -21,6 +21,7 @@ class Call(Generic[R]):
         read: Makes the result of the decoded JSON body.
         body: Sent as JSON; None = no body.
         is_idempotent: Doing it twice is doing it once, so that it may be repeated when no answer came.
+        headers: Beside those of the client.
     """
 
     method: str
@@ -28,6 +29,7 @@ class Call(Generic[R]):
     read: Callable[[Any], R]
     body: Mapping[str, object] | None = None
     is_idempotent: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def result(self, response: httpx.Response) -> R:
         """Read the answer, or raise what it says."""
@@ -47,11 +49,13 @@ class StreamCall(Generic[E]):
 
     Attributes:
         read: Makes an item of one event; None = this event carries none.
+        headers: Beside those of the client.
     """
 
     path: str
     read: Callable[[results.Result], E | None]
     body: Mapping[str, object]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def given(**fields: object) -> dict[str, object]:

@@ -51,6 +51,7 @@ class Client(Door):
 
     served_models = Verb(serving_calls.served_models, Door.send)
     generate = Verb(serving_calls.generate, Door.send)
+    generate_batch = Verb(serving_calls.generate_batch, Door.send)
     generate_stream = Verb(serving_calls.generate_stream, Door.stream)
     chat = Verb(serving_calls.chat, Door.send)
     chat_stream = Verb(serving_calls.chat_stream, Door.stream)
@@ -109,6 +110,7 @@ class AsyncClient(AsyncDoor):
 
     served_models = Verb(serving_calls.served_models, AsyncDoor.send)
     generate = Verb(serving_calls.generate, AsyncDoor.send)
+    generate_batch = Verb(serving_calls.generate_batch, AsyncDoor.send)
     generate_stream = Verb(serving_calls.generate_stream, AsyncDoor.stream)
     chat = Verb(serving_calls.chat, AsyncDoor.send)
     chat_stream = Verb(serving_calls.chat_stream, AsyncDoor.stream)

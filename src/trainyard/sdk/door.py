@@ -62,13 +62,14 @@ class Door(_Address):
         attempts = Attempts(call, self.retry)
         while True:
             with attempts, errors.translated():
-                return call.result(self.session.request(call.method, call.path, json=call.body))
+                return call.result(self.session.request(call.method, call.path, json=call.body, headers=call.headers))
             time.sleep(attempts.pause_s)
 
     def stream(self, call: StreamCall[E]) -> Iterator[E]:
         """Make a call and yield its items as they come; the call begins at the first `next`."""
         reader = EventReader(call)
-        with errors.translated(), self.session.stream("POST", call.path, json=call.body) as response:
+        asked = self.session.stream("POST", call.path, json=call.body, headers=call.headers)
+        with errors.translated(), asked as response:
             if response.is_error:
                 response.read()
                 raise errors.from_response(response)
@@ -131,14 +132,16 @@ class AsyncDoor(_Address):
         attempts = Attempts(call, self.retry)
         while True:
             with attempts, errors.translated():
-                return call.result(await self.session.request(call.method, call.path, json=call.body))
+                return call.result(
+                    await self.session.request(call.method, call.path, json=call.body, headers=call.headers)
+                )
             await asyncio.sleep(attempts.pause_s)
 
     async def stream(self, call: StreamCall[E]) -> AsyncIterator[E]:
         """Make a call and yield its items as they come; the call begins at the first `anext`."""
         reader = EventReader(call)
         with errors.translated():
-            async with self.session.stream("POST", call.path, json=call.body) as response:
+            async with self.session.stream("POST", call.path, json=call.body, headers=call.headers) as response:
                 if response.is_error:
                     await response.aread()
                     raise errors.from_response(response)

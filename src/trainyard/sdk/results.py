@@ -109,6 +109,13 @@ class Generation(Result):
     cached: bool
 
 
+class Batch(Result):
+    """Answer of `generate_batch`: one entry per prompt."""
+
+    model: str
+    results: list[Result]
+
+
 class Chat(Result):
     """Answer of `chat`, in the shape of a chat completion."""
 

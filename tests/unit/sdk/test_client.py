@@ -71,6 +71,17 @@ VERBS: list[Case] = [
         {"model": "a/b", "output": "x", "cached": False}, {"model": "a/b", "output": "x", "cached": False},
     ),
     (
+        "generate", ("once",), {"seed": 1, "min_p": 0.1, "json_schema": {"type": "null"}, "cache": False},
+        "POST /v1/generate",
+        {"prompt": "once", "seed": 1, "min_p": 0.1, "json_schema": {"type": "null"}, "cache": False},
+        {"model": "a/b", "output": "null", "cached": False}, {"model": "a/b", "output": "null", "cached": False},
+    ),
+    (
+        "generate_batch", (("a", "b"),), {"model": "a/b", "max_new_tokens": 3, "stop": ["x"]},
+        "POST /v1/generate/batch", {"prompts": ["a", "b"], "model": "a/b", "max_new_tokens": 3, "stop": ["x"]},
+        {"model": "a/b", "results": [{"output": "x"}]}, {"model": "a/b", "results": [{"output": "x"}]},
+    ),
+    (
         "chat", (MESSAGES,), {"model": "a/b", "temperature": 0},
         "POST /v1/chat/completions", {"model": "a/b", "temperature": 0, "messages": MESSAGES},
         {"choices": [{"message": {"content": "hi"}}]}, {"choices": [{"message": {"content": "hi"}}]},
@@ -91,8 +102,8 @@ STREAMS: list[Case] = [
     ),
     (
         "generate_stream", ("once",), {"model": "m", "stop": ["."]},
-        "/v1/completions", {"model": "m", "stop": ["."], "prompt": "once", "stream": True},
-        [{"choices": [{"text": "up"}]}, {"choices": [{"text": "on"}]}, {"choices": [], "usage": {}}], ["up", "on"],
+        "/v1/stream", {"model": "m", "stop": ["."], "prompt": "once"},
+        [{"text": "up"}, {"text": "on", "finish_reason": "stop"}, {"model": "m", "usage": {}}], ["up", "on"],
     ),
     (
         "chat_stream", (MESSAGES,), {"model": "m", "seed": 4},
@@ -240,3 +251,23 @@ async def test_a_refused_async_stream_raises_too() -> None:
     async with asynchronous(Wire(httpx.Response(404, json={"error": "no such run"}))) as client:
         with pytest.raises(NotFoundError, match="no such run"):
             await anext(client.sample_stream(RUN, "once"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "argument", "answer"),
+    [("generate", "once", {"output": "x"}), ("generate_batch", ["once"], {"results": []})],
+)
+def test_an_idempotency_key_goes_into_its_header(verb: str, argument: Any, answer: Any) -> None:
+    wire = Wire(httpx.Response(200, json=answer))
+    with blocking(wire) as client:
+        getattr(client, verb)(argument, idempotency_key="order-1")
+        assert wire.requests[-1].headers["idempotency-key"] == "order-1"
+        getattr(client, verb)(argument)
+        assert "idempotency-key" not in wire.requests[-1].headers
+
+
+async def test_a_stream_can_have_an_idempotency_key_too() -> None:
+    wire = Wire(httpx.Response(200, text="data: [DONE]\n\n"))
+    async with asynchronous(wire) as client:
+        assert [piece async for piece in client.generate_stream("once", idempotency_key="order-1")] == []
+    assert wire.requests[-1].headers["idempotency-key"] == "order-1"

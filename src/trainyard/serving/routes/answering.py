@@ -271,9 +271,9 @@ class Frames(AsyncGenerator[bytes, None]):
                 return await self._last()
             if not events:
                 return sse.HEARTBEAT
-            self._has_text = True
             frame = b"".join([self._writer.write(index, piece) for index, piece in events])
             if frame:
+                self._has_text = True
                 if self._ticket is not None:
                     self._kept.append(frame)
                 return frame
