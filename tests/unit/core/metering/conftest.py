@@ -58,7 +58,7 @@ class Yard:
         return (Subject(f"key:{who.key_id}", self.limits, self.quota), Subject(f"tenant:{who.tenant}"))
 
     async def entries(self) -> list[Entry]:
-        return (await Reports(self.database).entries(Filter(since=0.0, until=4e9))).entries
+        return (await Reports(self.database).entries(Filter(since=0.0, until=4e9), max_rows=10_000)).entries
 
     def metric(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
