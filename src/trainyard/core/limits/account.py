@@ -68,7 +68,7 @@ class Account:
 
     Attributes:
         complete_since: Unix seconds; `seconds` has all that was settled with a ledger time from here on.
-        touched_s: Monotonic time of the last check.
+        touched_s: Monotonic time of the last request.
         subject: With its bars as the last request had them.
         begun_s: Monotonic times of the requests in the window, oldest first.
         settled_s: Monotonic times of what was settled in the window, with `settled` its tokens, oldest first.
@@ -106,7 +106,6 @@ class Account:
 
     def admits(self, amount: Amount, now_s: float, window_s: float) -> bool:
         """Tell whether a request passes every bar, and forget what has left the window."""
-        self.touched_s = now_s
         limits = self.subject.limits
         if limits.concurrency is not None and self.running >= limits.concurrency:
             return False

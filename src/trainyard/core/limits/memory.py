@@ -103,6 +103,7 @@ class MemoryLimiter:
             account = self._accounts.get(subject.name)
             if account is None:
                 account = self._opened(subject.name, now_s, wall_s)
+            account.touched_s = now_s  # at once: the next one may be opened, which forgets idle ones
             quota, used = subject.quota, account.consumption
             if (quota.tokens is not None or quota.cost_micros is not None) and (
                 used is None or not used.is_loaded or not used.covers(quota, wall_s)
@@ -119,7 +120,6 @@ class MemoryLimiter:
             for idle in [each for each, account in self._accounts.items() if account.is_idle(idle_since_s)]:
                 del self._accounts[idle]
         account = self._accounts[name] = Account(Subject(name), wall_s)
-        account.touched_s = now_s
         return account
 
     async def _loaded(self, subjects: Sequence[Subject]) -> tuple[list[Account], float, float]:

@@ -28,6 +28,7 @@ _CODE = "limiter_unavailable"
 _LATE_RETRY_S = 1.0
 _MAX_LOADS = 5
 """Rounds in which one request loads quotas; each further one means that a period or the quota was changed meanwhile."""
+_LOAD_KEPT_S = 1.0
 _MICRO = 1_000_000
 _RENEWED_AT_ONCE = 500
 _NEVER, _BUSY = -1, -2
@@ -223,12 +224,18 @@ class RedisLimiter:
         key = (name, span.since, until_us)
         task = self._loads.get(key)
         if task is None:
-            task = self._loads[key] = asyncio.create_task(self._load(name, span.since, until_us))
-            task.add_done_callback(lambda _: self._loads.pop(key, None))
+            task = self._loads[key] = asyncio.create_task(self._load(key))
         return await asyncio.shield(task)
 
-    async def _load(self, name: str, since: int, until_us: int) -> Amount:
-        return await self._spent(name, since, until_us / _MICRO)
+    async def _load(self, key: tuple[str, int, int]) -> Amount:
+        name, since, until_us = key
+        keep_s = 0.0
+        try:
+            base = await self._spent(name, since, until_us / _MICRO)
+            keep_s = _LOAD_KEPT_S  # for those whose question is on its way; the answer stays what it is
+            return base
+        finally:
+            asyncio.get_running_loop().call_later(keep_s, self._loads.pop, key, None)
 
     def _refund_of(self, reservation_id: str, subjects: Sequence[Subject]) -> list[Argument]:
         return [self._prefix, reservation_id, *[subject.name for subject in subjects]]
