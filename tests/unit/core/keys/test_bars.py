@@ -162,11 +162,5 @@ def test_a_patch_of_a_key_changes_what_it_names_and_doing_it_twice_is_doing_it_o
 
 @given(own=LIMITS, quota=QUOTAS)
 def test_a_row_gives_back_what_was_laid_out(own: dict[str, Any], quota: dict[str, Any]) -> None:
-    class Row:
-        """Columns as attributes, as a row of the database has them."""
-
-        def __init__(self, columns: dict[str, object]) -> None:
-            self.__dict__.update(columns)
-
     limits, period = bars.patched(OwnLimits(), own, "limits"), bars.patched(OwnQuota(), quota, "quota")
-    assert bars.of_row(Row(bars.columns(limits, period))) == (limits, period)
+    assert bars.of_values(list(bars.columns(limits, period).values())) == (limits, period)

@@ -1,5 +1,6 @@
 """The rows of keys."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -186,7 +187,12 @@ def _row(record: KeyRecord) -> dict[str, object]:
 
 
 def _record(row: Row[Any]) -> KeyRecord:
-    fields = {name: getattr(row, name) for name in _PLAIN}
-    limits, quota = bars.of_row(row)
-    scopes = frozenset(row.scopes.split(","))
-    return KeyRecord(id=row.id, user=row.owner, scopes=scopes, limits=limits, quota=quota, **fields)
+    """Read a row, whose columns are in the order of the table, which is that of the fields of a record."""
+    values: tuple[Any, ...] = tuple(row)
+    limits, quota = bars.of_values(values[13:])
+    return KeyRecord(*values[:6], _read_scopes(values[6]), *values[7:13], limits, quota)
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_scopes(text: str) -> frozenset[str]:
+    return frozenset(text.split(","))

@@ -44,5 +44,6 @@ def every(connection: Connection) -> list[TenantRecord]:
 
 
 def _record(row: Row[Any]) -> TenantRecord:
-    limits, quota = bars.of_row(row)
-    return TenantRecord(row.name, limits, quota, row.updated_at)
+    values: tuple[Any, ...] = tuple(row)
+    limits, quota = bars.of_values(values[1:-1])
+    return TenantRecord(values[0], limits, quota, values[-1])
