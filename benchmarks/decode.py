@@ -1,4 +1,4 @@
-"""Sixteen greedy streams at once beside `transformers.generate` on a static batch, and the hand-over of new weights."""
+"""Sixteen greedy streams at once beside transformers and CTranslate2; the hand-over of new weights; whose turn it is."""
 
 import random
 import statistics
@@ -10,31 +10,32 @@ import torch
 import transformers
 
 import trainyard.engine
-from benchmarks import report, rivals, shapes
+from benchmarks import decode_rivals, decode_turns, report, rivals, shapes
 from trainyard.engine import types
 from trainyard.engine.calls import ForwardBackward
 from trainyard.engine.core import EngineCore
 
 POCKET = Path(trainyard.engine.__file__).parent / "pocket"
-RIVAL = "transformers.generate tokens/cpu-s"
+EXACT = ("transformers_generate", "transformers_cb", "transformers_cb_sized")
+"""Whose tokens must be ours; CTranslate2's kernels round differently, so its equal streams are counted and shown."""
 
 
 def main() -> None:
     """Measure both models and print the report."""
     options = report.arguments(__doc__ or "")
     torch.set_num_threads(1)
-    count = 3 if options.quick else 7
+    count, is_full = (3, False) if options.quick else (7, True)
     results = []
     for shape in shapes.DECODE:
         directory, model = rivals.random_llama(shape)
-        results += measure(shape.name, directory, model, count)
+        results += measure(shape.name, directory, model, count, is_full=is_full)
     pocket = transformers.AutoModelForCausalLM.from_pretrained(POCKET, dtype=torch.float32).eval()
-    results += measure("pocket", POCKET, pocket, count)
+    results += measure("pocket", POCKET, pocket, count, is_full=is_full)
     report.publish("decode", results, options.json)
 
 
-def measure(label: str, directory: Path, model: Any, count: int) -> list[report.Result]:
-    """Compare one model; every stream must give the rival's tokens."""
+def measure(label: str, directory: Path, model: Any, count: int, *, is_full: bool) -> list[report.Result]:
+    """Compare one model with every rival, and its own turns with each other."""
     core = EngineCore(directory, label, threads=1)
     rng = random.Random(0)
     vocab = core.info().vocab_size
@@ -42,12 +43,54 @@ def measure(label: str, directory: Path, model: Any, count: int) -> list[report.
         [rng.randrange(3, vocab) for _ in range(rng.randint(*shapes.DECODE_PROMPT))]
         for _ in range(shapes.DECODE_STREAMS)
     ]
-    if ours(core, prompts) != theirs(model, prompts):
-        raise SystemExit(f"{label}: the two sides decode different tokens")
-    seconds = report.rounds({"ours": lambda: ours(core, prompts), "theirs": lambda: theirs(model, prompts)}, count)
+    with decode_rivals.ctranslate2(directory, prompts) as ctranslate2:
+        contenders: dict[str, decode_rivals.Contender] = {
+            "ours": decode_rivals.timed(lambda: ours(core, prompts)),
+            "transformers_generate": decode_rivals.generate(model, prompts),
+            "transformers_cb": decode_rivals.continuous_batching(model, prompts),
+            "ctranslate2": ctranslate2,
+        }
+        if is_full:
+            contenders["transformers_cb_sized"] = decode_rivals.continuous_batching(model, prompts, is_sized=True)
+        seconds = rounds(label, contenders, count)
+    return [
+        *speeds(label, seconds),
+        handover(label, core, prompts[0], count),
+        *decode_turns.measure(label, core, prompts, count),
+    ]
+
+
+def rounds(label: str, contenders: dict[str, decode_rivals.Contender], count: int) -> dict[str, list[float]]:
+    """Let all take turns; the first round is thrown away, and its tokens are compared."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(count + 1):
+        said = {}
+        for name, run in contenders.items():
+            cpu_s, said[name] = run()
+            if number:
+                seconds[name].append(cpu_s)
+        if not number:
+            compare(label, said)
+    return seconds
+
+
+def compare(label: str, said: dict[str, decode_rivals.Tokens]) -> None:
+    """Count the streams that say what ours say; the run ends where they have to be all."""
+    for name, tokens in said.items():
+        equal = sum(mine == theirs for mine, theirs in zip(said["ours"], tokens, strict=True))
+        print(f"{label}: {equal} of {len(tokens)} streams of {name} say what ours say")
+        if name in EXACT and equal < len(tokens):
+            raise SystemExit(f"{label}: {name} decodes other tokens than we do")
+
+
+def speeds(label: str, seconds: dict[str, list[float]]) -> list[report.Result]:
+    """Compare tokens per CPU second with each rival's."""
     tokens = shapes.DECODE_STREAMS * shapes.DECODE_NEW
-    speed = report.ratio("vs_transformers_generate", label, RIVAL, seconds, tokens)
-    return [speed, handover(label, core, prompts[0], count)]
+    return [
+        report.ratio(f"vs_{name}", label, f"{name} tokens/cpu-s", {"ours": seconds["ours"], "theirs": theirs}, tokens)
+        for name, theirs in seconds.items()
+        if name != "ours"
+    ]
 
 
 def request(name: str, prompt: list[int], max_tokens: int, run_id: str | None = None) -> types.GenerateRequest:
@@ -65,22 +108,6 @@ def ours(core: EngineCore, prompts: list[list[int]]) -> list[list[int]]:
         for name, event in core.tick():
             out[int(name)].append(event.token)
     return out
-
-
-@torch.inference_mode()
-def theirs(model: Any, prompts: list[list[int]]) -> list[list[int]]:
-    """Decode all prompts as one batch padded on the left."""
-    width = max(map(len, prompts))
-    out = model.generate(
-        torch.tensor([[0] * (width - len(p)) + p for p in prompts]),
-        attention_mask=torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts]),
-        max_new_tokens=shapes.DECODE_NEW,
-        min_new_tokens=shapes.DECODE_NEW,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return [[int(t) for t in row[width:]] for row in out]
 
 
 def handover(label: str, core: EngineCore, prompt: list[int], count: int) -> report.Result:

@@ -14,6 +14,7 @@ from pathlib import Path
 RIVALS = ("transformers", "peft")
 
 ENVIRONMENTS: Mapping[str, Sequence[str]] = {
+    "ct2": ("ctranslate2==4.8.5", "torch==2.13.0", "transformers==5.23.0"),
     "litellm": ("litellm[proxy]==1.106.2",),
 }
 """Requirements by environment; versions are fixed so that numbers of different days compare."""

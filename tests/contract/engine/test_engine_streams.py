@@ -1,8 +1,10 @@
 """Token streams in every implementation of `Engine`."""
 
 import asyncio
+import secrets
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.contract.engine.harness import CONTEXT, datum, read, request, run_spec, until
@@ -71,6 +73,36 @@ async def test_closing_the_iterator_ends_the_stream(engine: base.Engine) -> None
 
     await until(is_gone)
     assert (await engine.stats()).sampled_tokens - before < 300
+
+
+async def test_a_timeout_ends_a_stream_with_what_was_drawn(make: Make) -> None:
+    engine = (await make(is_slow=True)).engine
+    wanted = msgspec.structs.replace(request(1500), timeout_s=0.4)
+    drawn = 0
+    with pytest.raises(errors.DeadlineExceeded) as late:  # noqa: PT012 - what came before the error counts
+        async for _ in engine.generate(wanted):
+            drawn += 1
+    assert late.value.code == "generation_timeout"
+    assert 0 < drawn < 1500
+
+    async def is_gone() -> bool:
+        return (await engine.stats()).active_streams == 0
+
+    await until(is_gone)
+
+
+async def test_a_beginning_is_found_within_its_scope_alone(engine: base.Engine) -> None:
+    prompt = tuple(range(5, 55))
+
+    async def cached(scope: str | None) -> int:
+        wanted = msgspec.structs.replace(request(2, prompt=prompt), prefix_scope=scope)
+        return (await read(engine, wanted))[0].cached_tokens
+
+    scope = secrets.token_hex(4)
+    assert [await cached(name) for name in (scope, scope, f"{scope}2", None)] == [0, 32, 0, 0]
+    stats = await engine.stats()
+    assert stats.prefix_hit_tokens >= 32
+    assert stats.prompt_tokens >= 4 * 50
 
 
 async def test_a_deadline_ends_a_stream_and_the_engine_goes_on(make: Make) -> None:

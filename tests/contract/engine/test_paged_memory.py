@@ -201,6 +201,20 @@ def test_parked_streams_hold_no_place_and_give_their_pages_to_who_waits(director
         assert_same(got[name], one(roomy, request(name, prompt(70, seed=ord(name)), 50)))
 
 
+def test_one_stream_more_than_may_wait_is_refused_and_told_when_to_come(directory: Path) -> None:
+    core = EngineCore(directory, "tiny", max_queue=2)
+    core._sampler._max_streams = 3
+    for i in range(5):
+        core.admit(request(f"s{i}", prompt(5 + i), 6))
+    with pytest.raises(errors.Unavailable) as refused:
+        core.admit(request("more", prompt(5)))
+    assert refused.value.code == "engine_overloaded"
+    assert refused.value.retry_after_s is not None
+    assert (core.stats().active_streams, core.stats().queued_streams) == (3, 2)
+    assert len(drain(core)) == 5
+    assert len(one(core, request("more", prompt(5), 6))) == 6
+
+
 # ------------------------------------------------------------------ interleavings
 @dataclass
 class Play:
