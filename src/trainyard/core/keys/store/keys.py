@@ -189,8 +189,8 @@ def _row(record: KeyRecord) -> dict[str, object]:
 def _record(row: Row[Any]) -> KeyRecord:
     """Read a row, whose columns are in the order of the table, which is that of the fields of a record."""
     values: tuple[Any, ...] = tuple(row)
-    limits, quota = bars.of_values(values[13:])
-    return KeyRecord(*values[:6], _read_scopes(values[6]), *values[7:13], limits, quota)
+    facts = (*values[:6], _read_scopes(values[6]), *values[7:13], *bars.of_values(values[13:]))
+    return KeyRecord(*facts)
 
 
 @functools.lru_cache(maxsize=1024)
