@@ -1,4 +1,4 @@
-"""Sixteen greedy streams at once beside transformers and CTranslate2; the hand-over of new weights; whose turn it is."""
+"""Sixteen greedy streams at once beside transformers and CTranslate2; the hand-over of weights; whose turn it is."""
 
 import random
 import statistics

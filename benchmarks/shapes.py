@@ -56,5 +56,5 @@ GATEWAY_BODY_BYTES = 200
 """A short question; the work of a gateway hardly depends on the length of what it passes on."""
 
 CONTINUOUS_BATCHING = {"page_size": 32, "num_blocks": 112}
-"""transformers' continuous batching, told the size of its memory: 16 streams of at most 191 tokens, 6 blocks each, and 16
-to spare. Left to itself it takes what the machine has, and more time."""
+"""transformers' continuous batching, told the size of its memory: 16 streams of at most 191 tokens, 6 blocks each, and
+16 to spare. Left to itself it takes what the machine has, and more time."""
