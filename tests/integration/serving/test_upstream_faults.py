@@ -26,6 +26,9 @@ ENTRIES = f"""
   - {{name: guarded, {FAR}, fallbacks: [second, third]}}
   - {{name: second, {OLL}, upstream_model: second}}
   - {{name: third, backend: fake}}
+  - {{name: asleep, path: bytes, fallbacks: [far, third]}}
+  - {{name: sleeping, path: bytes, fallbacks: [small]}}
+  - {{name: small, {FAR}, context_tokens: 8}}
   - {{name: hopeless, {FAR}, fallbacks: [deaf]}}
 """
 STREAM_FAULTS = {
@@ -326,6 +329,21 @@ async def test_a_chain_is_followed_to_its_end(yard: Fleet) -> None:
     answer = await yard.collect("guarded")
     assert (answer.model, answer.text) == ("third", HELLO.messages[0]["content"])
     assert answer.prompt_tokens == 8  # words, counted by the one who answered
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_model_whose_engine_is_away_is_replaced_before_anything_is_sent(yard: Fleet, is_stream: bool) -> None:
+    """The engine pool of this yard knows one model, so that all others are away."""
+    made = await yard.stream("asleep") if is_stream else [await yard.collect("asleep")]
+    assert {piece.model for piece in made} == {"far"}
+    assert yard.counted("trainyard_model_fallbacks_total", model="asleep", answered_by="far") == 1
+
+
+async def test_a_fallback_that_cannot_take_the_request_is_passed_over(yard: Fleet) -> None:
+    answer = await yard.collect("asleep", top_k=5)  # far refuses it, and the fake does not mind
+    assert answer.model == "third"
+    with pytest.raises(errors.Unavailable):
+        await yard.collect("sleeping", max_tokens=50)
 
 
 async def test_a_model_that_works_is_not_replaced(yard: Fleet) -> None:

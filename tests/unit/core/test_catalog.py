@@ -124,6 +124,12 @@ BAD_FILES = [
     ("models: [{name: a, backend: fake, prices: {promt: 1}}]", "unknown key 'promt'; valid keys: prompt, completion"),
     ("models: [{name: a, backend: fake, prices: {prompt: much}}]", "prompt is a number: currency units per million"),
     ("models: [{name: a, backend: fake, prices: {prompt: -1}}]", "prompt is at least 0"),
+    ("models: [{name: a, backend: fake, prices: 3}]", "models.0.prices (a): Input should be"),
+    ("models: [{name: a, backend: fake, prices: {prompt: 0.0000001}}]", "with six decimals at most"),
+    (
+        "models: [{name: a, backend: ollama, base: b}]",
+        "base does not belong to backend ollama; did you mean",
+    ),
     ("models: [{name: a, backend: fake, capabilities: []}]", "models.0.capabilities (a): Tuple should have at least 1"),
     ("models: [{name: a, backend: fake, fallbacks: [b]}]", "a: its fallback 'b' is not one of the models: a"),
     ("models: [{name: a, backend: fake, fallbacks: [a]}]", "a: its fallbacks lead back: a -> a"),
