@@ -1,5 +1,6 @@
 """`/v1/admin/keys`: make, list, show, change, rotate and revoke keys."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -23,6 +24,23 @@ KeyId = Annotated[str, Path(description="`key_…`; GET /v1/admin/keys lists the
 _STATE = error_bodies.responses("native", errors.Conflict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the routes share."""
+
+    keys: APIKeyManager
+    database: Database
+
+    def shown(self, record: KeyRecord) -> KeyInfo:
+        """Show a key without its secret."""
+        return KeyInfo.model_validate(self.keys.describe(record))
+
+    def revealed(self, new: NewKey, response: Response) -> NewKeyInfo:
+        """Show a new key, this once."""
+        response.headers["Cache-Control"] = "no-store"
+        return NewKeyInfo.model_validate({**self.keys.describe(new.record), "key": new.key})
+
+
 def router(keys: APIKeyManager, database: Database) -> APIRouter:
     """Build the routes; an administrator sees keys of his own tenant, an operator those of all.
 
@@ -30,20 +48,21 @@ def router(keys: APIKeyManager, database: Database) -> APIRouter:
         keys: What they look after.
         database: Whose threads do the work.
     """
-    routes = APIRouter(prefix="/v1/admin/keys", tags=["administration"])
+    routes, desk = APIRouter(prefix="/v1/admin/keys", tags=["administration"]), _Desk(keys, database)
+    _add_new(routes, desk)
+    _add_shown(routes, desk)
+    _add_changes(routes, desk)
+    return routes
 
-    def shown(record: KeyRecord) -> KeyInfo:
-        return KeyInfo.model_validate(keys.describe(record))
 
-    def revealed(new: NewKey, response: Response) -> NewKeyInfo:
-        response.headers["Cache-Control"] = "no-store"
-        return NewKeyInfo.model_validate({**keys.describe(new.record), "key": new.key})
+def _add_new(routes: APIRouter, desk: _Desk) -> None:
+    keys = desk.keys
 
     @routes.post("", status_code=201, summary="Make a key")
     async def create_key(who: Admin, wish: KeyWish, response: Response) -> NewKeyInfo:
         """Make a key; the answer is the only one that has it in full."""
         by = keys.authority(who)
-        new = await database.call(
+        new = await desk.database.call(
             keys.create,
             wish.user_id,
             wish.description,
@@ -54,7 +73,18 @@ def router(keys: APIKeyManager, database: Database) -> APIRouter:
             quota=OwnQuota(**wish.quota.model_dump()),
             by=by,
         )
-        return revealed(new, response)
+        return desk.revealed(new, response)
+
+    @routes.post("/{key_id}/rotate", status_code=201, summary="Rotate a key", responses=_STATE)
+    async def rotate_key(who: Admin, key_id: KeyId, response: Response, rotation: Rotation | None = None) -> NewKeyInfo:
+        """Put a new key in the place of one; it keeps limits, quota and consumption. Both work for the overlap."""
+        overlap_s = rotation.overlap_s if rotation is not None else 0.0
+        new = await desk.database.call(keys.rotate_key, key_id, overlap_s, by=keys.authority(who))
+        return desk.revealed(new, response)
+
+
+def _add_shown(routes: APIRouter, desk: _Desk) -> None:
+    keys = desk.keys
 
     @routes.get("", summary="List keys")
     async def list_keys(
@@ -68,29 +98,24 @@ def router(keys: APIKeyManager, database: Database) -> APIRouter:
     ) -> KeyList:
         """List keys, oldest first, without anything that would help to guess one."""
         which = Which(tenant, user_id, scope, status)
-        found, total = await database.call(keys.page, which, limit, offset, by=keys.authority(who))
-        return KeyList(results=[shown(record) for record in found], total=total, limit=limit, offset=offset)
+        found, total = await desk.database.call(keys.page, which, limit, offset, by=keys.authority(who))
+        return KeyList(results=[desk.shown(record) for record in found], total=total, limit=limit, offset=offset)
 
     @routes.get("/{key_id}", summary="Show a key")
     async def show_key(who: Admin, key_id: KeyId) -> KeyInfo:
         """Show one key, a revoked one too."""
-        return shown(await database.call(keys.show, key_id, by=keys.authority(who)))
+        return desk.shown(await desk.database.call(keys.show, key_id, by=keys.authority(who)))
+
+
+def _add_changes(routes: APIRouter, desk: _Desk) -> None:
+    keys = desk.keys
 
     @routes.patch("/{key_id}", summary="Change a key", responses=_STATE)
     async def update_key(who: Admin, key_id: KeyId, change: KeyChange) -> KeyInfo:
         """Change what the body names; null takes a value back, what is left out stays."""
-        return shown(await database.call(keys.update, key_id, change.wishes(), by=keys.authority(who)))
-
-    @routes.post("/{key_id}/rotate", status_code=201, summary="Rotate a key", responses=_STATE)
-    async def rotate_key(who: Admin, key_id: KeyId, response: Response, rotation: Rotation | None = None) -> NewKeyInfo:
-        """Put a new key in the place of one; it keeps limits, quota and consumption. Both work for the overlap."""
-        overlap_s = rotation.overlap_s if rotation is not None else 0.0
-        new = await database.call(keys.rotate_key, key_id, overlap_s, by=keys.authority(who))
-        return revealed(new, response)
+        return desk.shown(await desk.database.call(keys.update, key_id, change.wishes(), by=keys.authority(who)))
 
     @routes.delete("/{key_id}", summary="Revoke a key", responses=_STATE)
     async def revoke_key(who: Admin, key_id: KeyId) -> KeyInfo:
         """End a key for good; its record stays. A second time answers the same and changes nothing."""
-        return shown(await database.call(keys.revoke, key_id, by=keys.authority(who)))
-
-    return routes
+        return desk.shown(await desk.database.call(keys.revoke, key_id, by=keys.authority(who)))
