@@ -33,6 +33,7 @@ from trainyard.core.processes.control import ControlClient
 from trainyard.core.telemetry import configure_logging
 from trainyard.engine.base import Engines
 from trainyard.engine.fake import FakeEngines
+from trainyard.engine.metrics import EngineMetrics
 from trainyard.engine.pool import EnginePool
 from trainyard.engine.tokenizer import Tokenizers
 from trainyard.serving import opening as serving_opening
@@ -126,6 +127,8 @@ def build_server(
     upstreams = Upstreams(models, time, parts.metrics)
     training = _training(effective, parts, models, engines)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
+    counted = EngineMetrics(engines.connected)
+    parts.metrics.add(counted, counted.refresh)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
 
     @asynccontextmanager

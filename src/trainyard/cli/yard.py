@@ -217,16 +217,17 @@ class Yard:
         )
 
     def _engine(self, name: str, entry: ModelEntry) -> ChildSpec:
+        settings = self._around.settings.engine
         path = addresses.socket_path(self._sockets, entry.name)
         config = EngineServerConfig(
             socket=str(path),
             name=entry.name,
             model_dir=str(entry.path or ""),
             core="fake" if entry.backend == "fake" else "model",
-            device=self._around.settings.engine.device,
-            threads=self._around.settings.engine.threads,
-            kv_max_bytes=self._around.settings.engine.kv_max_bytes,
-            max_queue=self._around.settings.engine.max_queue,
+            device=settings.device,
+            threads=settings.threads,
+            kv_max_bytes=settings.kv_max_bytes,
+            max_queue=settings.max_queue,
         )
         return ChildSpec(
             name=name,

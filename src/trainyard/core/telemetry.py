@@ -1,5 +1,6 @@
 """What the server says about itself: metrics with bounded labels, log lines without secrets."""
 
+import asyncio
 import atexit
 import json
 import logging
@@ -7,7 +8,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from trainyard.core.counters import Counter, Gauge, Histogram
 from trainyard.core.lines import Lines
 from trainyard.core.settings import LogSettings
 
@@ -66,6 +68,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._shared: list[Collector] = []
+        self._refreshes: list[Callable[[], Awaitable[None]]] = []
         self.requests = self.counter("trainyard_http_requests", "Answered requests", ("method", "route", "status"))
         self.request_s = self.histogram("trainyard_http_request_seconds", "Time to the last byte", ("method", "route"))
         self.in_flight = self.gauge("trainyard_http_requests_in_flight", "Requests being answered").of()
@@ -87,10 +90,15 @@ class Metrics:
         """Declare a histogram; the default buckets are for seconds."""
         return Family(Histogram(name, documentation, labels, registry=self.registry, buckets=buckets), labels)
 
-    def add(self, collector: Collector) -> None:
-        """Take in metrics that are read elsewhere and are the same in every process."""
+    def add(self, collector: Collector, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Take in metrics that are read elsewhere, are the same in every process, and are brought up to date first."""
         self.registry.register(collector)
         self._shared.append(collector)
+        self._refreshes.append(refresh)
+
+    async def refresh(self) -> None:
+        """Bring up to date what is read elsewhere; before `render`."""
+        await asyncio.gather(*(refresh() for refresh in self._refreshes))
 
     def render(self) -> tuple[bytes, str]:
         """Write all metrics in Prometheus' text format; returns the bytes and their content type.

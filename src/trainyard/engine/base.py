@@ -1,6 +1,6 @@
 """The Engine Protocol: in-process, socket and fake engines are interchangeable behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Literal, Protocol
 
 from trainyard.engine import types
@@ -94,4 +94,8 @@ class Engines(Protocol):
         Raises:
             errors.Unavailable: It does not answer; code `engine_restarting` or `engine_starting`, retryable.
         """
+        ...
+
+    def connected(self) -> Mapping[str, Engine]:
+        """List the engines that were asked for already; none is started for this."""
         ...

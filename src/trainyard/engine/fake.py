@@ -128,6 +128,10 @@ class FakeEngines:
             raise errors.Unavailable(f"no engine runs for {model}", code="engine_starting", retry_after_s=1.0)
         return self._engines[model]
 
+    def connected(self) -> dict[str, base.Engine]:
+        """List all of them."""
+        return dict(self._engines)
+
     async def aclose(self) -> None:
         """Close all engines."""
         for engine in self._engines.values():

@@ -77,9 +77,9 @@ def test_limits_take_effect_at_a_hangup_and_the_rest_is_named(
 ) -> None:
     config = tmp_path / "trainyard.yaml"
     before = config.stat()
-    config.write_text(config.read_text() + "limits: {requests: 2}\nserver: {port: 1234}\n")
+    config.write_text(config.read_text() + "limits: {requests: 2}\ncache: {ttl_s: 5}\n")
     os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
     os.kill(server.pid, signal.SIGHUP)
-    until(lambda: "server.port" in server.log.read_text())
+    until(lambda: "cache.ttl_s" in server.log.read_text())
     until(lambda: client.post("/v1/generate", json={"prompt": "x"}).status_code == 429)
     assert client.get("/readyz").status_code == 200

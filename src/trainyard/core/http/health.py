@@ -112,6 +112,7 @@ def router(
         responses=_METRICS,
     )
     async def prometheus() -> Response:
+        await metrics.refresh()
         content, content_type = metrics.render()
         return Response(content, headers={"Content-Type": content_type})
 

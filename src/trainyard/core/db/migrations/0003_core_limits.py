@@ -1,5 +1,7 @@
 """Limits and quotas of keys and tenants, and the account that rotated keys share."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -7,7 +9,7 @@ revision = "0003"
 down_revision = "0002"
 
 
-def _limits() -> list[sa.Column[object]]:
+def _limits() -> list[sa.Column[Any]]:
     return [
         sa.Column("requests", sa.Integer),
         sa.Column("tokens", sa.BigInteger),
