@@ -1,11 +1,13 @@
 import json
 import logging
+import re
 
 import pytest
 import structlog
 
+from trainyard.core import telemetry
 from trainyard.core.settings import LogSettings
-from trainyard.core.telemetry import MAX_CHILDREN, Metrics, configure_logging, redact
+from trainyard.core.telemetry import MAX_CHILDREN, REQUEST_ID, Metrics, configure_logging, log_line, redact
 
 KEY = "sk-" + "A" * 43
 
@@ -72,3 +74,80 @@ def test_a_line_with_half_a_surrogate_pair_is_written_all_the_same(capfd: pytest
     structlog.get_logger("some").warning("got \ud800", odd=object)
     line = json.loads(capfd.readouterr().err)
     assert (line["event"], line["odd"]) == ("got \ud800", "<class 'object'>")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "bucket"), [(0.0, "1.0"), (1.0, "1.0"), (1.0001, "2.0"), (2.0, "2.0"), (9.0, "+Inf"), (-1.0, "1.0")]
+)
+def test_a_value_is_counted_in_the_first_bucket_that_holds_it(seconds: float, bucket: str) -> None:
+    metrics = Metrics()
+    metrics.histogram("trainyard_test_seconds", "For a test", ("a",), buckets=(1.0, 2.0)).of("x").observe(seconds)
+    counts = re.findall(r'test_seconds_bucket\{a="x",le="(.*?)"\} (\S+)', metrics.render()[0].decode())
+    assert next(le for le, count in counts if count == "1.0") == bucket
+    assert f'trainyard_test_seconds_sum{{a="x"}} {seconds}' in metrics.render()[0].decode()
+
+
+def test_a_gauge_goes_up_and_down() -> None:
+    metrics = Metrics()
+    gauge = metrics.gauge("trainyard_test", "For a test", ("a",)).of("x")
+    gauge.inc(3)
+    gauge.dec()
+    assert b'trainyard_test{a="x"} 2.0' in metrics.render()[0]
+
+
+def test_a_line_of_ours_looks_as_one_of_structlog(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(level="info", format="json"))
+    token = REQUEST_ID.set("req_1")
+    structlog.get_logger("some").info("happened", n=1, ms=1.5, note="to sk-" + "b" * 43, prompt="words")
+    log_line("some", "happened", n=1, ms=1.5, note="to sk-" + "b" * 43, prompt="words")
+    log_line("some", "happened", "debug")
+    REQUEST_ID.reset(token)
+    configure_logging(LogSettings(level="warning", format="json"))
+    log_line("some", "happened")
+    theirs, ours = map(json.loads, capfd.readouterr().err.splitlines())
+    for line in (theirs, ours):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
+    assert (
+        ours
+        == theirs
+        == {
+            "event": "happened",
+            "level": "info",
+            "logger": "some",
+            "request_id": "req_1",
+            "n": 1,
+            "ms": 1.5,
+            "note": "to sk-***",
+            "prompt": "***",
+        }
+    )
+
+
+def test_a_line_of_ours_is_readable_on_a_console(capfd: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogSettings(level="info", format="console"))
+    log_line("some", "happened", n=1, key="sk-x")
+    assert not telemetry.writes_json("info")
+    configure_logging(LogSettings(level="warning", format="json"))
+    written = capfd.readouterr().err
+    assert "happened" in written
+    assert "n=1" in written
+    assert "sk-x" not in written
+
+
+def test_a_line_of_ours_with_half_a_surrogate_pair_is_written_all_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    log_line("some", "happened", "warning", text="got \ud800", odd=object)
+    line = json.loads(capfd.readouterr().err)
+    assert (line["text"], line["odd"]) == ("got \ud800", "<class 'object'>")
+
+
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        ({}, b""),
+        ({"a": 1, "b": "x"}, b',"a":1,"b":"x"'),
+        ({"prompt": "words", "a": 1}, b',"prompt":"***","a":1'),
+        ({"a": "\ud800"}, b',"a":"\\ud800"'),
+    ],
+)
+def test_a_part_of_a_line_begins_with_its_comma(fields: dict[str, object], written: bytes) -> None:
+    assert telemetry.written(fields).replace(b": ", b":").replace(b", ", b",") == written

@@ -70,6 +70,14 @@ class Cycle(RequestResponseCycle):
         for leave in leavers or ():
             leave()
 
+    def take_body(self) -> bytes | None:
+        """Take the body, when all of it has come; None when there is more to receive."""
+        if self.more_body or self.disconnected:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()  # as `receive` does: the next event is that the client leaves
+        return body
+
     def write_whole(self, status: int, head: bytes, content: bytes) -> bool:
         """Send a whole answer as `send` does in two messages; false when the client reads too slowly for that."""
         if self.disconnected:

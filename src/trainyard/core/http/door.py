@@ -120,19 +120,19 @@ class HotDoor:
         if middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes):
             raise middleware.too_large(self._max_body_bytes)
         require_scope(principal, route.scope)
-        body = decode(route.decoder, await self._body(request.receive))
+        wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
+        raw = None if wire is None else wire.take_body()
+        if raw is None:
+            raw = await self._body(request.receive)
+        elif len(raw) > self._max_body_bytes:
+            raise middleware.too_large(self._max_body_bytes)
+        body = decode(route.decoder, raw)
         return await route.handler(request, body, principal)
 
     async def _body(self, receive: Receive) -> bytes:
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body", False) or len(body) > self._max_body_bytes or message["type"] != "http.request":
-            return await self._long_body(message, receive)
-        return body
-
-    async def _long_body(self, message: Message, receive: Receive) -> bytes:
         parts, size_bytes = [], 0
         while True:
+            message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
             parts.append(message.get("body", b""))
@@ -141,7 +141,6 @@ class HotDoor:
                 raise middleware.too_large(self._max_body_bytes)
             if not message.get("more_body", False):
                 return b"".join(parts)
-            message = await receive()
 
     # ------------------------------------------------------------------ sending
 

@@ -32,6 +32,10 @@ class Wire(Protocol):
         """Call it no more."""
         ...
 
+    def take_body(self) -> bytes | None:
+        """Take the body, when all of it has come; None when there is more to receive."""
+        ...
+
     def write_whole(self, status: int, head: bytes, content: bytes) -> bool:
         """Send a whole answer as one piece; false, and nothing is sent, when the client does not read what was sent.
 

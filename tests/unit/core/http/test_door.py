@@ -277,6 +277,7 @@ class FakeWire:
 
     takes: bool = True
     has_left: bool = False
+    body: bytes | None = None
     whole: list[tuple[int, bytes, bytes]] = field(default_factory=list)
     leavers: list[Any] = field(default_factory=list)
 
@@ -285,6 +286,9 @@ class FakeWire:
 
     def forget(self, leave: Any) -> None:
         self.leavers.remove(leave)
+
+    def take_body(self) -> bytes | None:
+        return self.body
 
     def write_whole(self, status: int, head: bytes, content: bytes) -> bool:
         if self.takes:
@@ -303,6 +307,14 @@ async def test_an_answer_in_one_piece_is_the_same_answer(app: Application, parts
     assert status == plain.sent[0]["status"]
     assert head == b"".join(b"%b: %b\r\n" % pair for pair in plain.sent[0]["headers"])
     assert content == plain.sent[1]["body"]
+
+
+@pytest.mark.parametrize(("size", "status"), [(MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413)])
+async def test_a_body_that_is_there_is_bounded_too(app: Application, parts: HttpParts, size: int, status: int) -> None:
+    body = b'{"prompt": "%b"}' % (b"x" * (size - 14))
+    wire = FakeWire(takes=False, body=body)
+    exchange = await ask(_wired(app, wire), [(b"x-api-key", parts.keys.generate_key("ada").encode())], [b"unread"])
+    assert (len(body), exchange.sent[0]["status"]) == (size, status)
 
 
 @pytest.mark.parametrize(("prompt", "takes"), [("said", False), ("written", True), ("plain", True), ("stream", True)])
