@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export TRAINYARD_TEST_THREADS ?= 1
 
-.PHONY: setup bench-setup demo test check test-cov test-cov-gate up bench test-unit test-contract test-integration test-chaos docs clean
+.PHONY: setup bench-setup demo test check test-cov test-cov-gate up down bench test-unit test-contract test-integration test-chaos docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -23,8 +23,11 @@ setup: $(VENV)/.dev           ## the environment with everything that tests and 
 demo: $(VENV)/.base           ## train, serve and sample the pocket model
 	$(BIN)/trainyard demo
 
-up: $(VENV)/.base             ## start a server on 127.0.0.1:8000
-	$(BIN)/trainyard up
+up: $(VENV)/.base             ## the stack of deploy/compose.yaml, or the server alone, on 127.0.0.1:8000
+	scripts/stack.sh up
+
+down:                         ## stop what `make up` started
+	scripts/stack.sh down
 
 test: $(VENV)/.dev            ## every test but those marked slow and gpu
 	$(BIN)/pytest -q -m "not slow and not gpu"
