@@ -14,10 +14,11 @@ from trainyard.serving.cache.entry import Entry
 from trainyard.serving.call import Call
 from trainyard.serving.drawing import Plan
 from trainyard.serving.flights import Flight
+from trainyard.serving.meters import GenerationMetrics
 from trainyard.serving.streams import Broadcast, Listener
 from trainyard.serving.types import Piece, Target
 from trainyard.serving.types.tally import Usage
-from trainyard.serving.work import GenerationMetrics, Keeper, Origin
+from trainyard.serving.work import Keeper, Origin
 
 
 class Part:
@@ -263,11 +264,8 @@ class Batch:
         self._count(outcome, computed)
 
     def _count(self, outcome: Outcome, computed: Usage) -> None:
-        model, metrics = self.target.base_model, self._metrics
-        metrics.requests.of(model, outcome).inc()
-        metrics.request_s.of(model).observe(self._clock.monotonic() - self._began_s)
-        metrics.tokens.of(model, "prompt").inc(computed.prompt_tokens)
-        metrics.tokens.of(model, "completion").inc(computed.completion_tokens)
+        took_s = self._clock.monotonic() - self._began_s
+        self._metrics.of(self.target.base_model).end(outcome, took_s, computed)
         self._call.note(model=self.model, outcome=outcome, prompts=len(self._order))
 
 

@@ -9,10 +9,10 @@ from trainyard.core.db.writer import Write
 from trainyard.core.ledger.types import Outcome
 from trainyard.core.metering.base import Charge
 from trainyard.core.metering.types import Used
-from trainyard.core.telemetry import Metrics
 from trainyard.serving.cache.entry import Entry
 from trainyard.serving.call import Call
 from trainyard.serving.drawing import Plan
+from trainyard.serving.meters import GenerationMetrics
 from trainyard.serving.streams import Broadcast, Event, Listener
 from trainyard.serving.types import Ask, Choice, Piece, Target
 from trainyard.serving.types.tally import Tally, Usage
@@ -24,16 +24,6 @@ Keeper = Callable[[Sequence[Piece], Usage], None]
 """Is given finished answers, and what they came to."""
 
 _HEADERS = {origin: (b"x-trainyard-cache", origin.encode()) for origin in ("hit", "joined", "miss", "bypass")}
-
-
-class GenerationMetrics:
-    """What serving counts, by base model."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.tokens = metrics.counter("trainyard_llm_tokens", "Tokens read and generated", ("model", "direction"))
-        self.requests = metrics.counter("trainyard_llm_requests", "Generation requests", ("model", "outcome"))
-        self.request_s = metrics.histogram("trainyard_llm_request_seconds", "Seconds to the last token", ("model",))
-        self.first_token_s = metrics.histogram("trainyard_llm_first_token_seconds", "Seconds to the first", ("model",))
 
 
 class Work:
@@ -233,7 +223,7 @@ class Work:
 
     def _note_first(self) -> None:
         self._has_first = True
-        self._metrics.first_token_s.of(self.target.base_model).observe(self._clock.monotonic() - self._began_s)
+        self._metrics.of(self.target.base_model).first_token(self._clock.monotonic() - self._began_s)
 
     async def _settle(self, outcome: Outcome, *also: Write) -> None:
         if self._is_closed:
@@ -263,12 +253,8 @@ class Work:
             self._count(outcome, usage)
 
     def _count(self, outcome: Outcome, usage: Usage) -> None:
-        model, metrics = self.target.base_model, self._metrics
-        metrics.requests.of(model, outcome).inc()
-        metrics.request_s.of(model).observe(self._clock.monotonic() - self._began_s)
-        if not self.is_cached:
-            metrics.tokens.of(model, "prompt").inc(usage.prompt_tokens)
-            metrics.tokens.of(model, "completion").inc(usage.completion_tokens)
+        took_s = self._clock.monotonic() - self._began_s
+        self._metrics.of(self.target.base_model).end(outcome, took_s, None if self.is_cached else usage)
         note = self._call.note
         note(
             model=self.model,

@@ -15,6 +15,7 @@ COMMON_SCOPE = "*"
 """Prefix scope of everybody, where the settings allow it; no tenant has this name."""
 
 _SHOWN_NAMES = 20
+_MAX_TARGETS = 10_000  # one per model and tenant
 
 
 class Models:
@@ -48,6 +49,7 @@ class Models:
         self._timeout_s = timeout_s
         self._share_prefixes = share_prefixes
         self._is_up = is_up
+        self._targets: dict[tuple[str, str], tuple[ModelEntry, Target]] = {}
 
     async def target(self, principal: Principal, name: str | None) -> Target:
         """Find what a request means.
@@ -66,10 +68,10 @@ class Models:
             revision = await self._revisions.of_run(entry, adapter)
             return Target(adapter.name, entry.name, adapter, revision, entry.prices, scope)
         entry = self._callable(await self._entry(principal, wanted))
-        revision = entry.revision
-        if entry.base is not None:
-            revision = f"{self._callable(self._registry.entry(entry.base)).revision}/{revision}"
-        return Target(entry.name, entry.name, None, revision, entry.prices, scope)
+        known = self._targets.get((entry.name, scope))
+        if known is not None and known[0] is entry:
+            return known[1]
+        return self._target(entry, scope)
 
     async def list(self, principal: Principal) -> list[ModelView]:
         """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
@@ -86,6 +88,18 @@ class Models:
         if name.startswith(RUN_PREFIX):
             return self._view_run(await self._adapter(principal, name))
         return self._view(await self._entry(principal, name))
+
+    def _target(self, entry: ModelEntry, scope: str) -> Target:
+        """Describe a model of the catalog, and remember it for as long as its entry is the same."""
+        revision = entry.revision
+        if entry.base is not None:
+            revision = f"{self._callable(self._registry.entry(entry.base)).revision}/{revision}"
+        made = Target(entry.name, entry.name, None, revision, entry.prices, scope)
+        if entry.base is None:  # what an adapter stands on may change without it
+            if len(self._targets) >= _MAX_TARGETS:
+                self._targets.clear()
+            self._targets[entry.name, scope] = entry, made
+        return made
 
     def _callable(self, entry: ModelEntry) -> ModelEntry:
         if entry.load != "off":

@@ -13,10 +13,11 @@ from trainyard.serving.cache.entry import Entry
 from trainyard.serving.call import Call
 from trainyard.serving.drawing import Plan
 from trainyard.serving.flights import Flights
+from trainyard.serving.meters import GenerationMetrics
 from trainyard.serving.service import revisions
 from trainyard.serving.types import Ask, Piece, Target
 from trainyard.serving.types.tally import Usage
-from trainyard.serving.work import GenerationMetrics, Keeper
+from trainyard.serving.work import Keeper
 
 
 @dataclass(frozen=True, slots=True)
