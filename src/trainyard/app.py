@@ -212,12 +212,12 @@ def _serving(
 
 
 def _administration(effective: settings.Settings, parts: HttpParts, accounts: Accounts) -> list[APIRouter]:
-    limits, reports = effective.limits, Reports(parts.database)
+    reports, window_s = Reports(parts.database), effective.limits.window_s
     return [
         admin_keys.router(parts.keys, parts.database),
         admin_tenants.router(parts.keys, parts.database),
-        admin_usage.router(parts.keys, reports, parts.clock, limits.time_zone),
-        me_usage.router(parts.keys, reports, accounts.ledger.spent, parts.clock, limits.window_s),
+        admin_usage.router(parts.keys, reports, parts.clock),
+        me_usage.router(parts.keys, reports, accounts.ledger.spent, parts.clock, window_s),
     ]
 
 

@@ -66,7 +66,11 @@ class _Desk:
     keys: APIKeyManager
     reports: Reports
     clock: Clock
-    default_zone: str
+
+    @property
+    def default_zone(self) -> str:
+        """The zone of those who name none, as of now."""
+        return self.keys.defaults.time_zone
 
     def visible(self, who: Principal, tenant: str | None) -> str | None:
         """Tell which tenant's rows to show; None = all."""
@@ -88,17 +92,16 @@ class _Desk:
         return usage_window.read(begin, end, self.default_zone, now, usage_window.days_ago(now, _DAYS))
 
 
-def router(keys: APIKeyManager, reports: Reports, clock: Clock, default_zone: str) -> APIRouter:
+def router(keys: APIKeyManager, reports: Reports, clock: Clock) -> APIRouter:
     """Build the routes; an administrator sees his own tenant, an operator all of them.
 
     Args:
-        keys: Knows who is an operator.
+        keys: Knows who is an operator, and the zone in which the server's months begin.
         reports: Answer.
         clock: Tells what now is.
-        default_zone: IANA name, for who names none.
     """
     routes = APIRouter(prefix="/v1/admin", tags=["administration"])
-    desk = _Desk(keys, reports, clock, default_zone)
+    desk = _Desk(keys, reports, clock)
     _add_usage(routes, desk)
     _add_logs(routes, desk)
     _add_stats(routes, desk)

@@ -60,7 +60,7 @@ def office(database: Database) -> Iterator[Office]:
     writer = GroupWriter(f"sqlite:///{database.engine.url.database}")
     ledger, reports = Ledger(writer, database), Reports(database)
     routers = [
-        admin_usage.router(keys, reports, clock, defaults.time_zone),
+        admin_usage.router(keys, reports, clock),
         me_usage.router(keys, reports, ledger.spent, clock, defaults.window_s),
     ]
     app = build_http(
