@@ -25,6 +25,7 @@ Messages = Sequence[Mapping[str, Any]]
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 _MARKS_NAME = "trainyard_marks"
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
+_TOOLS = re.compile(r"\{[{%][^}]*\btools\b")
 _GENERATION_TAG = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _RENDER_ERRORS = (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 
@@ -96,8 +97,20 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise errors.ConfigError(f"The chat template does not compile: {error}") from error
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool, marks: Marks | None = None) -> str:
-        """Render turns to text.
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template shows the model which functions there are."""
+        return _TOOLS.search(self.source) is not None
+
+    def render(
+        self,
+        messages: Messages,
+        *,
+        add_generation_prompt: bool,
+        marks: Marks | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        """Render turns to text, with tools in OpenAI's shape for a template that knows them.
 
         Raises:
             errors.InvalidRequest: No messages, a role that is not a plain word, or the template refuses them.
@@ -107,7 +120,11 @@ class ChatTemplate:
         values = {**self._variables, _MARKS_NAME: marks} if marks else self._variables
         try:
             return self._template.render(
-                messages=turns, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **values
+                messages=turns,
+                tools=list(tools) or None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **values,
             )
         except _RENDER_ERRORS as error:
             raise errors.InvalidRequest(

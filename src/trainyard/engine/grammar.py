@@ -134,7 +134,8 @@ class Compiled:
         source = grammar_text.source_of(grammar)
         self.matcher = llguidance.LLMatcher(vocabulary.trie, source, log_level=0, limits=grammar_text.LIMITS)
         grammar_text.check_start(self.matcher)
-        self.lexis = Lexis(is_json=grammar.kind in ("json_schema", "json_object"))
+        is_mixed = grammar_text.has_json_inside(grammar)
+        self.lexis = Lexis(is_json=is_mixed or grammar.kind in ("json_schema", "json_object"), is_mixed=is_mixed)
         self.jump = grammar_text.longest_jump(grammar)
         self.names = grammar_text.needed_names(grammar)
         self.vocabulary = vocabulary

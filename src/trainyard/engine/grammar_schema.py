@@ -19,7 +19,7 @@ MAX_DEPTH: Final = 64
 """Deepest nesting of a schema's text; the published collections of real schemas stay under 30."""
 SAFE: Final = 2**53 - 1
 """RFC 8259, section 6: integers up to here are the same number to every reader."""
-ANY: Final = "any JSON value"
+ANY: Final = "trainyard-any-value"
 _ANY_REF: Final = {"$ref": f"#/$defs/{ANY}"}
 _ANY_VALUE: Final[Schema] = {
     "anyOf": [

@@ -28,7 +28,8 @@ class Lexis:
     """Where in the letters of a text a place is; enough to know what closes it, and to tell places apart.
 
     Attributes:
-        is_json: Whether the text is; of any other only its length is followed.
+        is_json: Whether the text is JSON or has some inside; of any other only its length is followed.
+        is_mixed: Whether it only has some inside: quotes count within brackets alone.
         opened: Brackets that are open.
         is_string: Inside a string.
         is_escape: Right after its backslash.
@@ -38,6 +39,7 @@ class Lexis:
     """
 
     is_json: bool = True
+    is_mixed: bool = False
     opened: bytes = b""
     is_string: bool = False
     is_escape: bool = False
@@ -61,14 +63,14 @@ class Lexis:
             if is_string:
                 is_string = byte != _QUOTE or is_escape
                 is_escape = byte == _BACKSLASH and not is_escape
-            elif byte == _QUOTE:
+            elif byte == _QUOTE and (opened or not self.is_mixed):
                 is_string, run = True, 0
             elif byte in b"[]{},:":
                 run = 0
                 opened = opened + bytes((byte,)) if byte in b"[{" else opened[:-1] if byte in b"]}" else opened
                 commas += byte == _COMMA
                 is_name = opened[-1:] == b"{" and byte in b"{,"
-        return Lexis(True, opened, is_string, is_escape, is_name, commas, run)
+        return Lexis(True, self.is_mixed, opened, is_string, is_escape, is_name, commas, run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 Used on both sides: the HTTP process refuses a bad grammar before it takes anything from a limit, the engine compiles.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -35,6 +36,7 @@ _JSON_OPTIONS: "Final[JsonCompileOptions]" = {
 }
 _COUNT: Final = re.compile(r'(?:"min(?:Length|Items|Properties)"\s*:\s*|[{~])([0-9]{1,9})')
 _FEW_REPEATED: Final = 16
+_BLOCK: Final = "%json "
 
 
 def validate_grammar(grammar: Grammar) -> None:
@@ -77,6 +79,17 @@ def source_of(grammar: Grammar) -> str:
             return _from_schema({"type": "object"})
         case "json_schema":
             return _from_schema(_read_schema(grammar.text))
+
+
+def schema_block(schema: dict[str, Any]) -> str:
+    """Write a schema so that it can stand behind `%json` in a Lark grammar, tightened, on one line.
+
+    Raises:
+        errors.InvalidRequest: Code `invalid_grammar`; the message gives the reason.
+    """
+    if (reason := grammar_schema.refusal(schema)) is not None:
+        raise invalid(reason)
+    return json.dumps({**grammar_schema.tightened(schema), "x-guidance": _JSON_OPTIONS})
 
 
 def _from_schema(schema: dict[str, Any]) -> str:
@@ -131,8 +144,20 @@ def longest_jump(grammar: Grammar) -> int:
 
 
 def needed_names(grammar: Grammar) -> tuple[bytes, ...]:
-    """List what stands under `required` anywhere in a schema, spelled as in JSON with the closing quote."""
-    if grammar.kind != "json_schema":
-        return ()
-    names = grammar_schema.required_names(_read_schema(grammar.text))
-    return tuple(json.dumps(name, ensure_ascii=False)[1:].encode() for name in names)
+    """List what stands under `required` anywhere in a schema, spelled as in JSON with the closing quote.
+
+    Of a Lark grammar its blocks of `%json` count, where each stands on one line.
+    """
+    schemas = [grammar.text] if grammar.kind == "json_schema" else []
+    if grammar.kind == "lark":
+        schemas = [line.partition(_BLOCK)[2] for line in grammar.text.splitlines() if _BLOCK in line]
+    names: set[str] = set()
+    for schema in schemas:
+        with contextlib.suppress(ValueError):  # over several lines: no names, then
+            names.update(grammar_schema.required_names(json.loads(schema)))
+    return tuple(json.dumps(name, ensure_ascii=False)[1:].encode() for name in sorted(names))
+
+
+def has_json_inside(grammar: Grammar) -> bool:
+    """Whether a Lark grammar has JSON in some places of its text."""
+    return grammar.kind == "lark" and _BLOCK in grammar.text

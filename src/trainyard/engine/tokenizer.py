@@ -8,9 +8,9 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tokenizers
 
@@ -168,20 +168,34 @@ class Tokenizer:
         """
         return self._needs_template().render(messages, add_generation_prompt=add_generation_prompt)
 
-    def encode_chat(self, messages: Messages, add_generation_prompt: bool) -> list[int]:
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the chat template shows the model which functions there are."""
+        return self._template is not None and self._template.knows_tools
+
+    def encode_chat(
+        self, messages: Messages, add_generation_prompt: bool, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Turn a chat into ids; what messages spell out stays plain text, only the template writes control tokens.
+
+        Args:
+            messages: The turns.
+            add_generation_prompt: End with the beginning of the assistant's turn.
+            tools: Functions in OpenAI's shape, for a template that knows tools.
 
         Raises:
             errors.InvalidRequest: As `render_chat`.
         """
-        marks = chat_template.choose_marks(messages)
-        marked = self._render_marked(messages, marks, add_generation_prompt)
+        marks = chat_template.choose_marks([*messages, *tools])
+        marked = self._render_marked(messages, marks, add_generation_prompt, tools)
         return self._encode_pieces(chat_template.read_marks(marked, marks)[0])[0]
 
-    async def encode_chat_async(self, messages: Messages, add_generation_prompt: bool) -> list[int]:
+    async def encode_chat_async(
+        self, messages: Messages, add_generation_prompt: bool, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Encode a chat without holding up the event loop: long chats go to a thread."""
-        characters = sum(len(str(message.get("content", ""))) for message in messages)
-        return await beside_loop(characters, lambda: self.encode_chat(messages, add_generation_prompt))
+        characters = sum(len(str(message.get("content", ""))) for message in messages) + len(str(tools))
+        return await beside_loop(characters, lambda: self.encode_chat(messages, add_generation_prompt, tools))
 
     def encode_chat_for_training(self, messages: Messages) -> tuple[list[int], list[bool]]:
         """Turn a chat into ids and a mask of those that the assistant says, each end of turn included.
@@ -215,9 +229,19 @@ class Tokenizer:
             )
         return self._template
 
-    def _render_marked(self, messages: Messages, marks: chat_template.Marks, add_generation_prompt: bool) -> str:
-        broken = chat_template.break_tokens(list(messages), self._control, marks.broken)
-        return self._needs_template().render(broken, add_generation_prompt=add_generation_prompt, marks=marks)
+    def _render_marked(
+        self,
+        messages: Messages,
+        marks: chat_template.Marks,
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
+        broken, shown = (
+            chat_template.break_tokens(list(one), self._control, marks.broken) for one in (messages, tools)
+        )
+        return self._needs_template().render(
+            broken, add_generation_prompt=add_generation_prompt, marks=marks, tools=shown
+        )
 
     def _mark_turns(self, messages: Messages, full: str, marks: chat_template.Marks) -> str:
         marked, done = "", 0
