@@ -5,11 +5,14 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from trainyard.core import errors
-from trainyard.engine import generation, types
+from trainyard.engine import generation, grammar_text, types
 from trainyard.engine.base import Engine, Engines
 from trainyard.engine.generation import DrawnToken, TextPiece, TextRequest
-from trainyard.engine.tokenizer import Tokenizer, Tokenizers
+from trainyard.engine.tokenizer import Tokenizer, Tokenizers, beside_loop
+from trainyard.engine.types import Grammar
+from trainyard.serving import tools
 from trainyard.serving.backends import budget
+from trainyard.serving.tools_reader import ToolReader
 from trainyard.serving.types import Ask, Chat, EmbedAsk, Piece, Prompt, Target, TokenInfo, Vectors, pieces
 
 _SEEDS = 2**63
@@ -22,6 +25,7 @@ class LocalPrompt:
     engine: Engine
     tokenizer: Tokenizer
     request: TextRequest
+    has_tools: bool = False
     _drawn: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -45,10 +49,12 @@ class LocalPrompt:
         request = replace(
             self.request, seed=None if seed is None else (seed + choice) % _SEEDS, timeout_s=max(timeout_s, 0.001)
         )
+        reader = ToolReader() if self.has_tools else None
         async with aclosing(generation.stream_text(self.engine, self.tokenizer, request)) as texts:
             async for text in texts:
                 self._drawn[choice] = text.completion_tokens
-                yield self._piece(text)
+                piece = self._piece(text)
+                yield piece if reader is None else _with_calls(piece, reader)
 
     async def collect(self, choice: int, timeout_s: float) -> Piece:
         """Generate one answer to its end."""
@@ -85,9 +91,11 @@ class LocalBackend:
         engine, tokenizer, info = await self._parts(target.base_model)
         prepared = []
         for prompt in ask.prompts:
+            form, has_tools = await _form(prompt, ask)
             ids = await _encode(tokenizer, prompt, ask, info.vocab_size)
             limit = budget.answer_tokens(ask, len(ids), info.max_positions)
-            prepared.append(LocalPrompt(engine, tokenizer, _request(target, ask, prompt, ids, limit)))
+            request = replace(_request(target, ask, prompt, ids, limit), grammar=form)
+            prepared.append(LocalPrompt(engine, tokenizer, request, has_tools))
         return prepared
 
     async def count(self, target: Target, ask: EmbedAsk) -> int:
@@ -117,12 +125,44 @@ class LocalBackend:
         return engine, tokenizer, self._infos[model]
 
 
+async def _form(prompt: Prompt, ask: Ask) -> tuple[Grammar | None, bool]:
+    """Say what the text has to be, checked, and whether it may hold tool calls.
+
+    Raises:
+        errors.InvalidRequest: The form, or the parameters of a tool, cannot be kept.
+    """
+    callable_tools = prompt.tools if isinstance(prompt, Chat) and ask.tool_choice != "none" else ()
+    if ask.form is None and not callable_tools:
+        return None, False
+
+    def make() -> tuple[Grammar | None, bool]:
+        if ask.form is not None:
+            grammar_text.validate_grammar(ask.form)
+        if not callable_tools:
+            return ask.form, False
+        form = tools.grammar(callable_tools, ask.tool_choice, is_parallel=ask.parallel_tool_calls, form=ask.form)
+        grammar_text.validate_grammar(form)
+        return form, True
+
+    size = sum([len(str(tool.parameters)) for tool in callable_tools]) + len(ask.form.text if ask.form else "")
+    return await beside_loop(size, make)
+
+
+def _with_calls(piece: Piece, reader: ToolReader) -> Piece:
+    """Tell text and calls apart; an answer that ends after calls says so."""
+    text, calls = reader.push(piece.text)
+    if piece.finish_reason is not None:
+        text += reader.flush()
+    is_called = piece.finish_reason == "stop" and reader.calls > 0
+    return replace(piece, text=text, tool_calls=calls, finish_reason="tool_calls" if is_called else piece.finish_reason)
+
+
 async def _encode(tokenizer: Tokenizer, prompt: Prompt, ask: Ask, vocab_size: int) -> Sequence[int]:
     if isinstance(prompt, Chat):
-        if prompt.tools and ask.tool_choice != "none":
-            raise errors.InvalidRequest("This model calls no tools", code="unsupported_parameter", param="tools")
-        turns = [{name: str(value) for name, value in turn.items()} for turn in prompt.messages]
-        return await tokenizer.encode_chat_async(turns, add_generation_prompt=True)
+        shows_tools = bool(prompt.tools) and ask.tool_choice != "none"
+        turns = tools.turns(prompt, knows_tools=tokenizer.knows_tools, shows_tools=shows_tools)
+        listed = [tools.shape(tool) for tool in prompt.tools] if shows_tools and tokenizer.knows_tools else []
+        return await tokenizer.encode_chat_async(turns, add_generation_prompt=True, tools=listed)
     if isinstance(prompt, str):
         return await tokenizer.encode_async(prompt)
     return _checked(prompt, vocab_size, ask.param)
@@ -177,7 +217,6 @@ def _request(target: Target, ask: Ask, prompt: Prompt, ids: Sequence[int], max_t
         stop=ask.stop,
         seed=ask.seed,
         logprobs=ask.logprobs,
-        grammar=ask.form,
         run_id=run_id,
         adapter_dir=saved,
         prefix_scope=target.prefix_scope,
