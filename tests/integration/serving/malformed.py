@@ -28,12 +28,30 @@ class Malformed(NamedTuple):
 
 
 GENERATE, CHAT, COMPLETIONS = "/v1/generate", "/v1/chat/completions", "/v1/completions"
+EMBEDDINGS = "/v1/embeddings"
 HELLO = [{"role": "user", "content": "hello"}]
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "42"}
 
 
 def chat(model: str, **more: Any) -> dict[str, Any]:
     """A chat body that is right but for what is given."""
     return {"model": model, "messages": HELLO, "max_tokens": 4, **more}
+
+
+def tool(name: str, parameters: Any = None) -> dict[str, Any]:
+    """A tool in OpenAI's shape."""
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def named(name: str) -> dict[str, Any]:
+    """The choice of a tool."""
+    return {"type": "function", "function": {"name": name}}
+
+
+def schema(given: Any) -> dict[str, Any]:
+    """A response format."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": given}}
 
 
 def table(model: str) -> list[Malformed]:
@@ -65,11 +83,36 @@ def table(model: str) -> list[Malformed]:
             400,
             "image_url",
         ),
-        Malformed("tools", CHAT, chat(model, tools=[]), 400, "valid fields"),
+        Malformed("no tools", CHAT, chat(model, tools=[]), 400, ">= 1"),
+        Malformed("a tool without a type", CHAT, chat(model, tools=[{"function": {"name": "f"}}]), 400, "type"),
+        Malformed("a tool with a space", CHAT, chat(model, tools=[tool("a b")]), 400, "a-zA-Z0-9"),
+        Malformed("two tools of a name", CHAT, chat(model, tools=[tool("f"), tool("f")]), 400, "same name"),
+        Malformed("a choice without tools", CHAT, chat(model, tool_choice="required"), 400, "needs tools"),
+        Malformed("a choice of nothing", CHAT, chat(model, tools=[tool("f")], tool_choice=named("g")), 400, "none of"),
+        Malformed("arguments of no schema", CHAT, chat(model, tools=[tool("f", {"not": {}})]), 400, "Unimplemented"),
+        Malformed("a result of no call", CHAT, chat(model, messages=[*HELLO, RESULT]), 400, "no call of an earlier"),
+        Malformed("a turn of nothing", CHAT, chat(model, messages=[{"role": "user"}]), 400, "content is missing"),
+        Malformed(
+            "calls of a user", CHAT, chat(model, messages=[{**HELLO[0], "tool_calls": [CALL]}]), 400, "assistant"
+        ),
+        Malformed("an unknown format", CHAT, chat(model, response_format={"type": "xml"}), 400, "xml"),
+        Malformed("a bad schema", CHAT, chat(model, response_format=schema({"type": "foo"})), 400, "foo"),
+        Malformed(
+            "a remote schema", CHAT, chat(model, response_format=schema({"$ref": "http://x/y"})), 400, "http://x/y"
+        ),
+        Malformed("a kept answer", CHAT, chat(model, store=True), 400, "store"),
+        Malformed("metadata", CHAT, chat(model, metadata={"a": "b"}), 400, "valid fields"),
+        Malformed("a bias", CHAT, chat(model, logit_bias={"1": 5}), 400, "valid fields"),
+        Malformed("no input", EMBEDDINGS, {"model": model}, 400, "input"),
+        Malformed("an empty input", EMBEDDINGS, {"model": model, "input": ["a", ""]}, 400, "empty"),
+        Malformed("mixed inputs", EMBEDDINGS, {"model": model, "input": ["a", 1]}, 400, "not a mixture"),
+        Malformed("too many inputs", EMBEDDINGS, {"model": model, "input": ["a"] * 2049}, 400, "2048"),
+        Malformed("too many numbers", EMBEDDINGS, {"model": model, "input": "a", "dimensions": 60_000}, 400, "numbers"),
+        Malformed("an unknown encoding", EMBEDDINGS, {"model": model, "input": "a", "encoding_format": "x"}, 400, "x"),
         Malformed("a JSON schema", CHAT, chat(model, response_format={"type": "json_schema"}), 400, "json_schema"),
         Malformed("two lengths", CHAT, chat(model, max_completion_tokens=9), 400, "differ"),
         Malformed("too many choices", CHAT, chat(model, n=9), 400, "<= 8"),
-        Malformed("a penalty", CHAT, chat(model, presence_penalty=0.5), 400, "<= 0"),
+        Malformed("a penalty", CHAT, chat(model, presence_penalty=2.5), 400, "<= 2"),
         Malformed("rivals without logprobs", CHAT, chat(model, top_logprobs=2), 400, "logprobs"),
         Malformed("options without stream", CHAT, chat(model, stream_options={}), 400, "stream"),
         Malformed("a negative seed", CHAT, chat(model, seed=-1), 400, ">= 0"),

@@ -21,6 +21,8 @@ from trainyard.testing import run_specs
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
 
+NOTHING_CACHED = {"prompt_tokens_details": {"cached_tokens": 0}}
+
 
 def asked(yard: Yard) -> list[Any]:
     return [call.request for call in yard.engine.seen if isinstance(call, calls.Generate)]
@@ -79,7 +81,7 @@ async def test_a_chat_is_answered_in_the_shape_of_openai(client: httpx.AsyncClie
             }
         ],
         # <|im_start|>user\nhi<|im_end|><|im_start|>assistant\n is 1+5+2+1+1+10 tokens; 14 bytes and the end of turn
-        "usage": {"prompt_tokens": 20, "completion_tokens": 15, "total_tokens": 35},
+        "usage": {"prompt_tokens": 20, "completion_tokens": 15, "total_tokens": 35, **NOTHING_CACHED},
     }
 
 
@@ -87,7 +89,7 @@ async def test_choices_run_side_by_side_with_seeds_that_count_up(yard: Yard, cli
     body = (await client.post("/v1/chat/completions", json={**CHAT, "n": 3, "seed": 10})).json()
     assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
     assert sorted(request.sampling.seed for request in asked(yard)) == [10, 11, 12]
-    assert body["usage"] == {"prompt_tokens": 20, "completion_tokens": 45, "total_tokens": 65}
+    assert body["usage"] == {"prompt_tokens": 20, "completion_tokens": 45, "total_tokens": 65, **NOTHING_CACHED}
 
 
 async def test_logprobs_of_a_chat_name_tokens_with_their_bytes(client: httpx.AsyncClient) -> None:
@@ -133,7 +135,7 @@ async def test_a_chat_stream_is_role_then_text_then_reason_then_usage(client: ht
     assert "".join(event["choices"][0]["delta"].get("content", "") for event in seen[:-1]) == ANSWER
     assert seen[-2]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
     assert seen[-1]["choices"] == []
-    assert seen[-1]["usage"] == {"prompt_tokens": 20, "completion_tokens": 15, "total_tokens": 35}
+    assert seen[-1]["usage"] == {"prompt_tokens": 20, "completion_tokens": 15, "total_tokens": 35, **NOTHING_CACHED}
     assert all(event["usage"] is None for event in seen[:-1])
     assert len({event["id"] for event in seen}) == 1
 

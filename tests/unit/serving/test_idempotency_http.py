@@ -193,3 +193,12 @@ async def test_an_answer_that_cannot_be_written_down_does_not_go_out(yard: Yard,
     assert (answer.status_code, answer.json()["code"]) == (503, "idempotency_lost")
     assert yard.meter.opened[-1].is_refunded
     assert dialects.status_of(errors.Conflict("x"), "native") == 409
+
+
+async def test_vectors_are_made_and_charged_once(client: httpx.AsyncClient, ledger: Ledger, yard: Yard) -> None:
+    body = {"model": "yard/bytes", "input": "abc"}
+    first, again = [await client.post("/v1/embeddings", json=body, headers=KEY) for _ in range(2)]
+    assert (first.status_code, first.content) == (200, again.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert ledger.entries() == [("/v1/embeddings", "done", 3)]
+    assert sum(isinstance(call, calls.Embed) for call in yard.engine.seen) == 1

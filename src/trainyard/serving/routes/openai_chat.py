@@ -6,8 +6,9 @@ from msgspec import UNSET, UnsetType
 
 from trainyard.serving.routes import sse
 from trainyard.serving.routes.openai_head import Head, bounded, shown, usage
-from trainyard.serving.types import Choice, Piece, TokenInfo
+from trainyard.serving.types import Choice, Piece, TokenInfo, ToolDelta
 from trainyard.serving.types import openai_answers as answers
+from trainyard.serving.types.openai_tools import CalledFunction, FunctionDelta, ToolCall, ToolCallDelta
 from trainyard.serving.work import Work
 
 
@@ -22,7 +23,7 @@ def response(head: Head, work: Work, choices: Sequence[Choice]) -> answers.ChatR
         choices=[
             answers.ChatChoice(
                 index=choice.index,
-                message=answers.Said(role="assistant", content=choice.piece.text),
+                message=_said(choice.piece),
                 logprobs=_logprobs(work, choice.piece),
                 finish_reason=choice.finish_reason,
             )
@@ -46,8 +47,11 @@ class ChunkWriter:
         if index not in self._begun:
             self._begun.add(index)
             chunks += self._choice(index, answers.Delta(role="assistant", content=""), None, None, version)
-        if piece.text or piece.tokens:
-            delta = answers.Delta(content=piece.text)
+        if piece.text or piece.tokens or piece.tool_calls:
+            delta = answers.Delta(
+                content=piece.text if piece.text or not piece.tool_calls else UNSET,
+                tool_calls=[_part(call) for call in piece.tool_calls] or UNSET,
+            )
             chunks += self._choice(index, delta, _logprobs(self._work, piece), None, version)
         if piece.finish_reason:
             chunks += self._choice(index, answers.Delta(), None, piece.finish_reason, version)
@@ -82,6 +86,31 @@ class ChunkWriter:
                 usage=counts,
             )
         )
+
+
+def _said(piece: Piece) -> answers.Said:
+    """Write a turn; calls that have no end yet are told as far as they go, as OpenAI does."""
+    if not piece.tool_calls:
+        return answers.Said(role="assistant", content=piece.text)
+    calls = [
+        ToolCall(
+            id=call.id or "", type="function", function=CalledFunction(name=call.name or "", arguments=call.arguments)
+        )
+        for call in piece.tool_calls
+    ]
+    return answers.Said(role="assistant", content=piece.text or None, tool_calls=calls)
+
+
+def _part(call: ToolDelta) -> ToolCallDelta:
+    """Write a part of a call; id, type and name come with its first one."""
+    if call.id is None and call.name is None:
+        return ToolCallDelta(index=call.index, function=FunctionDelta(arguments=call.arguments))
+    return ToolCallDelta(
+        index=call.index,
+        id=call.id or "",
+        type="function",
+        function=FunctionDelta(name=call.name or "", arguments=call.arguments),
+    )
 
 
 def _logprobs(work: Work, piece: Piece) -> answers.ChatLogprobs | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainyard.core.clock import Clock
 from trainyard.serving.types.openai import StreamOptions
-from trainyard.serving.types.openai_answers import Usage
+from trainyard.serving.types.openai_answers import PromptTokensDetails, Usage
 from trainyard.serving.work import Work
 
 MIN_LOGPROB = -9999.0  # OpenAI's stand-in for minus infinity, which JSON does not have
@@ -18,26 +18,37 @@ class Head:
     Attributes:
         id: `chatcmpl-…` or `cmpl-…`.
         created: Unix seconds.
-        model: Canonical name of the model.
+        work: What answers.
         has_usage: Whether a stream ends with the token counts.
     """
 
     id: str
     created: int
-    model: str
+    work: Work
     has_usage: bool
+
+    @property
+    def model(self) -> str:
+        """Canonical name of the model that answers; a fallback's, once it does."""
+        return self.work.model
 
     @classmethod
     def make(cls, prefix: str, clock: Clock, work: Work, options: StreamOptions | None) -> "Head":
         """Name a new answer."""
         has_usage = options is not None and options.include_usage
-        return cls(f"{prefix}-{secrets.token_hex(12)}", int(clock.now()), work.target.name, has_usage)
+        return cls(f"{prefix}-{secrets.token_hex(12)}", int(clock.now()), work, has_usage)
 
 
 def usage(work: Work) -> Usage:
     """Count what was read and generated so far."""
-    prompt, completion = work.usage.prompt_tokens, work.usage.completion_tokens
-    return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    used = work.usage
+    prompt, completion = used.prompt_tokens, used.completion_tokens
+    return Usage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=used.cached_tokens),
+    )
 
 
 def shown(raw: bytes) -> str:

@@ -13,17 +13,21 @@ from trainyard.core.ports.adapters import AdapterCatalog
 from trainyard.core.principal import Principal
 from trainyard.core.telemetry import Metrics
 from trainyard.engine.base import Engines
+from trainyard.serving import deadline
 from trainyard.serving.backends.base import TextBackend
 from trainyard.serving.batch import Batch
 from trainyard.serving.cache.answers import Answers
 from trainyard.serving.call import Call
+from trainyard.serving.meters import GenerationMetrics
+from trainyard.serving.service import embedding
 from trainyard.serving.service.batching import Batching
+from trainyard.serving.service.embedding import Embedded
 from trainyard.serving.service.models import Models
 from trainyard.serving.service.opening import Opening
 from trainyard.serving.service.parts import Parts, Request
 from trainyard.serving.service.revisions import Revisions
-from trainyard.serving.types import Ask, ModelView, Target, fields
-from trainyard.serving.work import GenerationMetrics, Work
+from trainyard.serving.types import Ask, EmbedAsk, ModelView, Target, fields
+from trainyard.serving.work import Work
 
 __all__ = ["TIMEOUT_S", "ServingService"]
 
@@ -90,6 +94,7 @@ class ServingService:
             is_up=is_up,
         )
         parts = Parts(backend, meter, answers, clock, GenerationMetrics(metrics or Metrics()))
+        self._parts = parts
         self._opening = Opening(parts)
         self._batching = Batching(parts)
 
@@ -123,9 +128,7 @@ class ServingService:
                 f"{len(ask.prompts)} prompts x n = {ask.n} is more than {fields.MAX_STREAMS} answers at once", param="n"
             )
         try:
-            async with asyncio.timeout(self._timeout_s):
-                target = await self.target(call.principal, ask.model)
-                return await self._opening.open(Request(call, ask, target, began_s, began_s + self._timeout_s))
+            return await deadline.within(self._timeout_s, self._open(call, ask, began_s))
         except TimeoutError as error:
             raise _not_up() from error
 
@@ -141,12 +144,22 @@ class ServingService:
         """
         began_s = self.clock.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                target = await self.target(call.principal, asks[0].model)
-                request = Request(call, asks[0], target, began_s, began_s + self._timeout_s)
-                return await self._batching.open(request, asks)
+            return await deadline.within(self._timeout_s, self._open_batch(call, asks, began_s))
         except TimeoutError as error:
             raise _not_up() from error
+
+    async def embed(self, call: Call, ask: EmbedAsk) -> Embedded:
+        """Find the model, let the request in and compute its vectors; whoever calls this has to end the work.
+
+        Raises:
+            errors.TrainyardError: As `open`.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                target = await self.target(call.principal, ask.model)
+                return await embedding.embed(self._parts, call, target, ask, self._timeout_s)
+        except TimeoutError as error:
+            raise errors.DeadlineExceeded("The vectors took too long; send fewer texts") from error
 
     async def target(self, principal: Principal, model: str | None) -> Target:
         """Find what a name means.
@@ -168,6 +181,15 @@ class ServingService:
             errors.UnknownModel: The caller has no model of that name.
         """
         return await self._models.show(principal, name)
+
+    async def _open(self, call: Call, ask: Ask, began_s: float) -> Work:
+        target = await self._models.target(call.principal, ask.model)
+        return await self._opening.open(Request(call, ask, target, began_s, began_s + self._timeout_s))
+
+    async def _open_batch(self, call: Call, asks: Sequence[Ask], began_s: float) -> Batch:
+        target = await self._models.target(call.principal, asks[0].model)
+        request = Request(call, asks[0], target, began_s, began_s + self._timeout_s)
+        return await self._batching.open(request, asks)
 
 
 def _not_up() -> errors.DeadlineExceeded:

@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from trainyard.serving.types import fields
+from trainyard.serving.types import openai_tools as shapes
 
 
 class TextPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,29 +22,50 @@ class ChatMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One turn; control tokens in its text stay plain text."""
 
     role: Annotated[
-        Literal["system", "developer", "user", "assistant"], Meta(description="`developer` means `system`.")
+        Literal["system", "developer", "user", "assistant", "tool"], Meta(description="`developer` means `system`.")
     ]
     content: Annotated[
-        Annotated[str, Meta(max_length=fields.MAX_PROMPT_CHARS)] | Annotated[list[TextPart], Meta(min_length=1)],
-        Meta(description="A text of at most 4,194,304 characters, or text parts that are joined."),
-    ]
+        Annotated[str, Meta(max_length=fields.MAX_PROMPT_CHARS)] | Annotated[list[TextPart], Meta(min_length=1)] | None,
+        Meta(
+            description="A text of at most 4,194,304 characters, or text parts that are joined; null only beside "
+            "`tool_calls`."
+        ),
+    ] = None
+    tool_calls: (
+        Annotated[list[shapes.ToolCall], Meta(max_length=128, description="What the assistant called.")] | None
+    ) = None
+    tool_call_id: Annotated[shapes.CallId, Meta(description="Of role `tool`: which call it answers.")] | None = None
+    refusal: Annotated[None, Meta(description="Only null.")] = None
 
-    def as_turn(self) -> dict[str, str]:
+    def as_turn(self) -> dict[str, object]:
         """Give the turn as chat templates read it: text parts joined."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        text = self.content
+        if isinstance(text, list):
+            text = "".join([part.text for part in text])
+        turn: dict[str, object] = {"role": "system" if self.role == "developer" else self.role, "content": text or ""}
+        if self.tool_calls:
+            turn["tool_calls"] = msgspec.to_builtins(self.tool_calls)
+        if self.tool_call_id is not None:
+            turn["tool_call_id"] = self.tool_call_id
+        return turn
+
+    def fault(self) -> str | None:
+        """Say what is missing in a turn of its role, or is not of it."""
+        if self.role == "tool" and self.tool_call_id is None:
+            return "a turn of role tool needs tool_call_id"
+        if self.role != "tool" and self.tool_call_id is not None:
+            return "only a turn of role tool has tool_call_id"
+        if self.role != "assistant" and self.tool_calls:
+            return "only a turn of role assistant has tool_calls"
+        if self.content is None and not self.tool_calls:
+            return "content is missing"
+        return None
 
 
 class StreamOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a stream says beside the text."""
 
     include_usage: Annotated[bool, Meta(description="End with a chunk that has the token counts.")] = False
-
-
-class TextFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The only format of answers."""
-
-    type: Annotated[Literal["text"], Meta(description="Only `text`: answers follow no schema.")]
 
 
 class _Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,8 +79,9 @@ class _Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: fields.Seed | None = None
     stream: Annotated[bool, Meta(description="Answer with server-sent events as the text is made.")] | None = None
     stream_options: Annotated[StreamOptions | None, Meta(description="Needs `stream: true`.")] = None
-    presence_penalty: fields.NoPenalty | None = None
-    frequency_penalty: fields.NoPenalty | None = None
+    min_p: fields.MinP | None = None
+    presence_penalty: fields.PresencePenalty | None = None
+    frequency_penalty: fields.FrequencyPenalty | None = None
     user: fields.EndUser | None = None
 
 
@@ -73,7 +97,16 @@ class ChatRequest(_Sampling, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[int, Meta(ge=0, le=20, description="Likeliest tokens to show at each place; needs `logprobs: true`.")]
         | None
     ) = None
-    response_format: Annotated[TextFormat | None, Meta(description="Only text, which is the default.")] = None
+    response_format: shapes.ResponseFormat | None = None
+    tools: (
+        Annotated[list[shapes.ToolSpec], Meta(min_length=1, max_length=128, description="What the model may call.")]
+        | None
+    ) = None
+    tool_choice: shapes.ToolChoice | None = None
+    parallel_tool_calls: (
+        Annotated[bool, Meta(description="Whether one answer may hold several calls; null = true.")] | None
+    ) = None
+    store: Annotated[Literal[False], Meta(description="Only false: answers are not stored for you.")] | None = None
 
 
 class CompletionRequest(_Sampling, frozen=True, kw_only=True, forbid_unknown_fields=True):

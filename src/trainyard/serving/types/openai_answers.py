@@ -4,9 +4,14 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from trainyard.serving.types.openai_tools import ToolCall, ToolCallDelta
+
 Finish = Literal["stop", "length", "tool_calls"]
 
-_FINISH = "`stop`: the model ended, or a stop string came; `length`: `max_tokens` or the context is used up."
+_FINISH = (
+    "`stop`: the model ended, or a stop string came; `length`: `max_tokens` or the context is used up; `tool_calls`: "
+    "the model calls tools."
+)
 EndOfPart = Annotated[Finish | None, Meta(description=_FINISH + " Null before the end of a stream.")]
 Assistant = Annotated[Literal["assistant"], Meta(description="Always `assistant`; in a stream only at the start.")]
 Index = Annotated[int, Meta(description="Number of the answer, from 0: over prompts first, then over their answers.")]
@@ -19,12 +24,19 @@ TokenBytes = Annotated[list[int], Meta(description="The token's bytes, 0-255 eac
 Logprob = Annotated[float, Meta(description="Natural log-probability; at least -9999.")]
 
 
+class PromptTokensDetails(Struct, frozen=True, kw_only=True):
+    """What became of the prompt's tokens."""
+
+    cached_tokens: Annotated[int, Meta(description="Tokens that were found computed and were not computed again.")]
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """Token counts; the end-of-turn token and what a stop string cut off were generated and count."""
 
     prompt_tokens: Annotated[int, Meta(description="Tokens of the prompts.")]
     completion_tokens: Annotated[int, Meta(description="Tokens generated, over all answers.")]
     total_tokens: Annotated[int, Meta(description="The sum of both.")]
+    prompt_tokens_details: Annotated[PromptTokensDetails, Meta(description="Parts of `prompt_tokens`.")]
 
 
 StreamUsage = Annotated[
@@ -79,14 +91,18 @@ class Said(Struct, frozen=True, kw_only=True):
     """The assistant's turn."""
 
     role: Assistant
-    content: Annotated[str, Meta(description="The answer, without the stop string.")]
+    content: Annotated[
+        str | None, Meta(description="The answer, without the stop string; null when there are calls alone.")
+    ]
+    tool_calls: Annotated[list[ToolCall], Meta(description="Calls, if there are any.")] | UnsetType = UNSET
 
 
 class Delta(Struct, frozen=True, kw_only=True):
     """What a chunk adds to the turn."""
 
     role: Assistant | UnsetType = UNSET
-    content: Annotated[str, Meta(description="Text to append; absent at the end.")] | UnsetType = UNSET
+    content: Annotated[str | None, Meta(description="Text to append; absent at the end.")] | UnsetType = UNSET
+    tool_calls: Annotated[list[ToolCallDelta], Meta(description="Parts of calls.")] | UnsetType = UNSET
 
 
 class ChatChoice(Struct, frozen=True, kw_only=True):
