@@ -123,23 +123,27 @@ class _Pieces:
         """Whether the last event has come."""
         return self.reader.is_done
 
-    def feed(self, block: bytes) -> list[Piece]:
-        """Take a block."""
+    def feed(self, block: bytes) -> Iterator[Piece]:
+        """Take a block; what came before a fault is given before it is raised."""
         with _explained(self.model):
-            return self._read(self.framing.feed(block))
+            events = self.framing.feed(block)
+        for event in events:
+            piece = self._push(event)
+            if piece is not None:
+                yield piece
 
     def end(self) -> list[Piece]:
         """Give the last piece."""
-        with _explained(self.model):
-            pieces = self._read(self.framing.end())
-            last = self.reader.end()
+        left = [piece for event in self.framing.end() if (piece := self._push(event)) is not None]
+        last = self.reader.end()
         if last is None:
             broken = failures.failed(self.model, "ended its answer in the middle")
             raise AttemptFailed(broken, Outcome.DROPPED)
-        return [*pieces, last]
+        return [*left, last]
 
-    def _read(self, events: list[bytes]) -> list[Piece]:
-        return [piece for event in events if (piece := self.reader.push(event)) is not None]
+    def _push(self, event: bytes) -> Piece | None:
+        with _explained(self.model):
+            return self.reader.push(event)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeVar
 
@@ -47,8 +47,8 @@ class StreamDecoder(Protocol[T_co]):
         """Whether everything that counts has come."""
         ...
 
-    def feed(self, block: bytes) -> Sequence[T_co]:
-        """Take a block; returns what it completed."""
+    def feed(self, block: bytes) -> Iterable[T_co]:
+        """Take a block; gives what it completed."""
         ...
 
     def end(self) -> Sequence[T_co]:
