@@ -30,6 +30,7 @@ class RowAttention(abc.ABC):
         self._windows = frozenset(windows)
         self._heads = cache.pool.data.shape[3]
         self._device = cache.pool.data.device
+        self._head_K = torch.arange(self._heads) * PAGE_TOKENS
         self._write_at = torch.empty(0, dtype=torch.int64)
         self._masks: dict[int | None, Tensor] = {}
         self._known: tuple[int, list[Blocks], int] = (-1, [], 0)
@@ -40,14 +41,20 @@ class RowAttention(abc.ABC):
         if self._known != (self._pool.changes, rows, pages):
             self._arrange(rows)
             self._known = (self._pool.changes, list(rows), pages)
-        at_B = torch.tensor([row.tokens for row in rows])
-        offsets = [(row.pages[row.tokens // PAGE_TOKENS].slot * self._heads, row.tokens % PAGE_TOKENS) for row in rows]
-        first_BK = torch.tensor([slot * PAGE_TOKENS + at for slot, at in offsets])[:, None]
-        write_BK = first_BK + torch.arange(self._heads) * PAGE_TOKENS
-        self._write_at = write_BK.flatten().to(self._device)
-        at_B = at_B.to(self._device)
+        places = [row.tokens for row in rows]
+        self._write_at = self._writes(rows, places)
+        at_B = torch.tensor(places, device=self._device)
         self._masks = {window: self._mask(at_B, window) for window in self._windows}
         return at_B
+
+    def _writes(self, rows: Sequence[Blocks], places: Sequence[int]) -> Tensor:
+        """Find where the new token of each row goes in (N x K x P), head by head."""
+        per_page = self._heads * PAGE_TOKENS
+        first = [
+            row.pages[place // PAGE_TOKENS].slot * per_page + place % PAGE_TOKENS
+            for row, place in zip(rows, places, strict=True)
+        ]
+        return (torch.tensor(first)[:, None] + self._head_K).flatten().to(self._device)
 
     def attend(self, layer: int, q_BHE: Tensor, k_BKE: Tensor, v_BKE: Tensor, window: int | None) -> Tensor:
         """Store one token per row and attend to it and all before it: (B, H * E)."""
@@ -102,11 +109,18 @@ class PagesInPlace(RowAttention):
             firsts.append(firsts[-1] + len(b.pages))
         self._firsts_B = torch.tensor(firsts)
         self._table_Bn = torch.tensor(table)
+        self._causal: Tensor | None = None
 
     def _mask(self, at_B: Tensor, window: int | None) -> Tensor:
+        if window is None and self._causal is not None:  # of the last tick: one place more can be seen in each row
+            self._causal.view(-1).index_fill_(0, self._write_at, 0.0)
+            return self._causal
         distance_UP = at_B[self._owner_U][:, None] - self._start_U1
         mask_UP = hidden(distance_UP, window, self._pool.data.dtype)
-        return mask_UP[:, None].expand(-1, self._heads, -1).reshape(-1, 1, PAGE_TOKENS)
+        mask_XP = mask_UP.repeat_interleave(self._heads, 0)[:, None]
+        if window is None:
+            self._causal = mask_XP
+        return mask_XP
 
     def _attend(self, q_BHE: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         rows, heads, size = q_BHE.shape
