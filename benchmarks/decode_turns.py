@@ -117,10 +117,10 @@ class Yard:
 
 
 def measure(label: str, core: EngineCore, prompts: list[list[int]], count: int) -> list[report.Result]:
-    """Compare each disturbance with its absence, in rounds that take turns; the first is thrown away."""
+    """Compare each disturbance with its absence, in rounds that take turns."""
     yard = Yard(core, prompts)
     training, share, reading = [], [], []
-    for _ in range(count + 1):
+    for _ in range(count):
         rates: list[float] = []
         calm = yard.p99_s(yard.wait)
         training.append(yard.p99_s(lambda: rates.append(yard.train())) / calm)  # noqa: B023 - called at once
@@ -129,9 +129,9 @@ def measure(label: str, core: EngineCore, prompts: list[list[int]], count: int) 
         reading.append(yard.p99_s(yard.read, few) / yard.p99_s(yard.wait, few))
     yard.close()
     return [
-        _result("itl_p99_training", label, training[1:], "p99 between tokens without training"),
-        _result("training_share", label, share[1:], "training alone"),
-        _result("itl_p99_prompt", label, reading[1:], "p99 between tokens without a long prompt"),
+        _result("itl_p99_training", label, training, "p99 between tokens without training"),
+        _result("training_share", label, share, "training alone"),
+        _result("itl_p99_prompt", label, reading, "p99 between tokens without a long prompt"),
     ]
 
 
