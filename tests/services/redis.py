@@ -78,16 +78,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _program() -> str:
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        require.missing("Redis (redis-server or valkey-server)", "apt-get install redis-server")
-    return found
+def program() -> str | None:
+    """The server on PATH, if there is one."""
+    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 def _served() -> Iterator[RedisServer]:
+    found = program()
+    if found is None:
+        require.missing("Redis (redis-server or valkey-server)", "apt-get install redis-server")
     with tempfile.TemporaryDirectory(prefix="trainyard-redis-", ignore_cleanup_errors=True) as directory:
-        server = RedisServer(_program(), Path(directory))
+        server = RedisServer(found, Path(directory))
         server.start()
         try:
             yield server

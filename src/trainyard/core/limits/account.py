@@ -68,7 +68,7 @@ class Account:
 
     Attributes:
         complete_since: Unix seconds; `seconds` has all that was settled with a ledger time from here on.
-        touched_s: Monotonic time of the last request.
+        touched_s: Monotonic time of the last request or settlement.
         subject: With its bars as the last request had them.
         begun_s: Monotonic times of the requests in the window, oldest first.
         settled_s: Monotonic times of what was settled in the window, with `settled` its tokens, oldest first.
@@ -150,6 +150,7 @@ class Account:
 
     def settle(self, held: Amount, used: Amount, begun: Second, now_s: float, at: float) -> None:
         """Count what was used and free what was held; `at` is the ledger's time."""
+        self.touched_s = now_s
         self._let_go(held, begun)
         tokens, cost_micros = used.tokens, used.cost_micros
         if tokens and self.subject.limits.tokens is not None:
@@ -188,7 +189,8 @@ class Account:
         return None if consumption.is_loaded else border
 
     def refusals(self, amount: Amount, now_s: float, wall_s: float, window_s: float) -> list[Refusal]:
-        """Tell every bar that a request does not pass; the window has been tidied by `admits`."""
+        """Tell every bar that a request does not pass."""
+        self._tidy(now_s, window_s)
         found = [*self._window_refusals(self.subject, amount, now_s, window_s)]
         consumption, subject = self.consumption, self.subject
         quota = subject.quota
@@ -241,6 +243,14 @@ class Account:
         """Tell whether nothing would be lost with this account."""
         is_loading = self.consumption is not None and not self.consumption.is_loaded
         return not self.running and self.touched_s < since_s and not is_loading
+
+    def _tidy(self, now_s: float, window_s: float) -> None:
+        """Forget what has left the window; `admits` stops at the first bar in the way."""
+        while self.begun_s and self.begun_s[0] + window_s <= now_s:
+            self.begun_s.popleft()
+        while self.settled_s and self.settled_s[0] + window_s <= now_s:
+            self.settled_s.popleft()
+            self.settled_tokens -= self.settled.popleft()
 
     def _let_go(self, held: Amount, begun: Second) -> None:
         self.running -= 1

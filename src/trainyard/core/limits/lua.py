@@ -10,6 +10,7 @@ Keys, each behind the prefix P:
     s:SUBJECT   hash: ht, hc  held by running work
                       done, tb  tokens settled within the window; whether a bar needs them
                       born  `l` is complete from here on (wall)
+                      last  latest ledger time of what was settled (wall)
                       qs, qe  period of the quota
                       qT, qt, qc, ql  until when the ledger tells; tokens and cost used; whether its sum is in
                       ghost, gt, gc  moment and amounts of work that ended without telling what it used
@@ -93,12 +94,13 @@ end
 """
 
 RESERVE = """
-local id, known, nonce, span = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local window, lease, wall = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local tokens, cost, count = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local id, known, span = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local window, lease, wall = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local tokens, cost, count = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local nonce = id  -- where there are no counters yet: they are known by the first reservation
 
 local function read(index)
-  local at = 11 + (index - 1) * 11
+  local at = 10 + (index - 1) * 11
   local function number(offset) return tonumber(ARGV[at + offset]) end
   return {name = ARGV[at + 1], requests = number(2), tokens = number(3), concurrency = number(4),
           quota_tokens = number(5), quota_cost = number(6), since = number(7), till = number(8),
@@ -139,12 +141,12 @@ end
 -- Returns until when the ledger has to be asked before this subject can be judged; nil when it is known.
 local function unknown(sub)
   local s = ensure(sub.name, wall)
-  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'ql', 'ghost', 'born')
+  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'ql', 'ghost', 'born', 'last')
   local born = tonumber(q[6])
   if q[5] and call('EXISTS', P .. 'o:' .. sub.name) == 0 then  -- nothing runs: the ledger has all, from before now
+    born = math.max(wall, tonumber(q[7] or 0) + 1)
     call('DEL', P .. 'l:' .. sub.name)
-    call('HSET', s, 'born', int(wall))
-    born = wall
+    call('HSET', s, 'born', int(born))
   end
   if q[5] and border(sub.name, born, wall) >= tonumber(q[5]) then
     call('HDEL', s, 'ghost', 'gt', 'gc', 'qs')
@@ -292,8 +294,9 @@ local function forget_seconds(name, s, l, born)
 end
 
 local function count_in_period(name, s)
-  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'born')
+  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'born', 'last')
   local born, l = tonumber(q[4]), P .. 'l:' .. name
+  if at > tonumber(q[5] or 0) then call('HSET', s, 'last', int(at)) end
   if at >= born then
     local sum = call('HINCRBY', l, 't' .. int(second(at)), int(tokens))
     if cost > 0 then call('HINCRBY', l, 'c' .. int(second(at)), int(cost)) end

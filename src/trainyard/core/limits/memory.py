@@ -159,10 +159,7 @@ class MemoryLimiter:
                 account.consumption = None  # the next request tries again
 
     def _refused(self, accounts: list[Account], amount: Amount, now_s: float, wall_s: float) -> errors.TrainyardError:
-        found: list[refusals.Refusal] = []
-        for account in accounts:
-            account.admits(amount, now_s, self._window_s)  # the ones after the first refusal are not tidied yet
-            found += account.refusals(amount, now_s, wall_s, self._window_s)
+        found = [each for account in accounts for each in account.refusals(amount, now_s, wall_s, self._window_s)]
         return refusals.error(found, amount, self._window_s)
 
     def _take(

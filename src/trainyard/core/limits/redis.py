@@ -28,7 +28,7 @@ _CODE = "limiter_unavailable"
 _LATE_RETRY_S = 1.0
 _MAX_LOADS = 5
 """Rounds in which one request loads quotas; each further one means that a period or the quota was changed meanwhile."""
-_LOAD_KEPT_S = 1.0
+_LOAD_KEPT_S = 5.0
 _MICRO = 1_000_000
 _RENEWED_AT_ONCE = 500
 _NEVER, _BUSY = -1, -2
@@ -86,7 +86,7 @@ class RedisLimiter:
         self._lease_us = round(lease_s * _MICRO)
         self._prefix = prefix
         steps = (lua.RESERVE, lua.SETTLE, lua.REFUND, lua.RENEW)
-        self._reserve, self._settle, self._refund, self._renew = (
+        self._reserve, self._settle, self._refund, self._renewal = (
             Script(lua.script(step, redis_time)) for step in steps
         )
         self._me = secrets.token_hex(8)
@@ -151,6 +151,20 @@ class RedisLimiter:
         with redis_factory.answering(_CODE):
             await self._client.ping()
 
+    async def renew(self) -> None:
+        """Renew the leases of all that this process holds; done by itself while it holds something."""
+        held = list(self._open.values())
+        for start in range(0, len(held), _RENEWED_AT_ONCE):
+            wall_us = round(self._clock.now() * _MICRO)
+            arguments: list[Argument] = [self._prefix, self._lease_us, wall_us]
+            for each in held[start : start + _RENEWED_AT_ONCE]:
+                if each.is_open:
+                    names = [subject.name for subject in each.subjects]
+                    arguments += [each.id, each.amount.tokens, each.amount.cost_micros, each.begun_us, len(names)]
+                    arguments += names
+            # What is settled from here on goes down the line behind this, so that nothing ended is held again.
+            await asyncio.wait([self._line.call(self._renewal, arguments)])
+
     async def aclose(self) -> None:
         """Tell what is still to be told, if Redis is there, and close the connections."""
         tasks = [task for task in (self._keeper, *self._loads.values()) if task is not None]
@@ -171,7 +185,7 @@ class RedisLimiter:
         bases: dict[int, tuple[int, Amount]],
     ) -> Answer:
         span_us = max(self._window_us, self._lease_us)
-        arguments: list[Argument] = [self._prefix, reservation_id, self._seen, self._me, span_us, self._window_us]
+        arguments: list[Argument] = [self._prefix, reservation_id, self._seen, span_us, self._window_us]
         arguments += [self._lease_us, round(wall_s * _MICRO), amount.tokens, amount.cost_micros, len(subjects)]
         for index, subject in enumerate(subjects):
             arguments += _subject(subject, spans[index], bases.get(index))
@@ -272,21 +286,8 @@ class RedisLimiter:
             await asyncio.sleep(min(self._lease_s / 3, _LATE_RETRY_S))
             if loop.time() - renewed_s >= self._lease_s / 3:
                 renewed_s = loop.time()
-                await self._renew_all()
+                await self.renew()
             await self._tell_late()
-
-    async def _renew_all(self) -> None:
-        held = list(self._open.values())
-        for start in range(0, len(held), _RENEWED_AT_ONCE):
-            wall_us = round(self._clock.now() * _MICRO)
-            arguments: list[Argument] = [self._prefix, self._lease_us, wall_us]
-            for each in held[start : start + _RENEWED_AT_ONCE]:
-                if each.is_open:
-                    names = [subject.name for subject in each.subjects]
-                    arguments += [each.id, each.amount.tokens, each.amount.cost_micros, each.begun_us, len(names)]
-                    arguments += names
-            # What is settled from here on goes down the line behind this, so that nothing ended is held again.
-            await asyncio.wait([self._line.call(self._renew, arguments)])
 
     async def _tell_late(self) -> None:
         late, self._late = self._late, deque()

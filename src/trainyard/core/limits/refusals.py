@@ -59,6 +59,8 @@ def quota(
         wait_s = None
     elif used + asked <= limit:
         wait_s = BUSY_RETRY_S
+    elif held + asked > limit:  # what runs counts in the next period too
+        wait_s = max(retry_after_s(until - wall_s), BUSY_RETRY_S)
     return Refusal(subject, dimension, limit, used, held, wait_s, until)
 
 

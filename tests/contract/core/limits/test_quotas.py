@@ -104,7 +104,6 @@ async def test_1000_charges_at_once_are_counted_exactly(stand: Stand) -> None:
     charged = sum(await asyncio.gather(*[charge(index) for index in range(1000)]))
     assert 5000 - 20 < charged + 123 <= 5000
     assert await used_and_held(stand, subject) == (charged + 123, 0)
-    assert stand.books.questions == 1
 
 
 async def test_requests_that_need_the_same_base_load_it_once(stand: Stand) -> None:

@@ -254,3 +254,26 @@ async def test_a_key_that_was_idle_for_long_is_not_forgotten_while_it_is_asked_f
     await stand.limiter.reserve(both, ONE)
     with pytest.raises(errors.LimitReached):
         await stand.limiter.reserve(both, ONE)
+
+
+async def test_what_a_long_stream_used_counts_though_its_key_was_idle_otherwise(stand: Stand) -> None:
+    subject = key("a", tokens=100)
+    reservation = await stand.limiter.reserve((subject,), Amount(100))
+    stand.clock.advance(3600)
+    await stand.end(reservation, 100)
+    await stand.limiter.reserve((key("new"),), ONE)
+    with pytest.raises(errors.LimitReached):
+        await stand.limiter.reserve((subject,), ONE)
+
+
+async def test_a_refusal_counts_only_what_is_in_the_window_still(stand: Stand) -> None:
+    """Two bars are in the way; the second one is looked at as closely as the first."""
+    await stand.work((key(tokens=50, concurrency=9),), 45)
+    stand.clock.advance(10)
+    held = await stand.limiter.reserve((key(concurrency=9),), Amount(20))
+    with pytest.raises(errors.LimitReached) as caught:
+        await stand.limiter.reserve((key(tokens=50, concurrency=1),), Amount(40))
+    assert caught.value.retry_after_s == 1.0
+    await stand.end(held, 20)
+    reservation = await stand.limiter.reserve((key(tokens=50, concurrency=1),), Amount(30))
+    assert reservation.tokens == Standing(50, 0, 10.0)
