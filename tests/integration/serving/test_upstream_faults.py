@@ -312,9 +312,18 @@ async def test_a_whole_answer_can_be_cancelled(yard: Fleet) -> None:
 
 
 # ------------------------------------------------------------------- fallbacks
-@pytest.mark.parametrize("fault", ["500", "503", "429", "garbage", "stall-head", "drop-head", "401"])
-@pytest.mark.parametrize("is_stream", [False, True])
-async def test_the_next_model_answers_and_says_so(yard: Fleet, fault: str, is_stream: bool) -> None:
+@pytest.mark.parametrize(
+    ("fault", "is_stream"),
+    [
+        *(
+            (fault, is_stream)
+            for fault in ("500", "503", "429", "stall-head", "drop-head", "401")
+            for is_stream in (0, 1)
+        ),
+        *(("garbage", 0), ("drop-body", 0), ("html", 1), ("empty", 1)),
+    ],
+)
+async def test_the_next_model_answers_and_says_so(yard: Fleet, fault: str, is_stream: int) -> None:
     yard.mock.plan.add(fault, model="guarded")
     made = await yard.stream("guarded") if is_stream else [await yard.collect("guarded")]
     whole = pieces.join(made)
@@ -351,8 +360,9 @@ async def test_a_model_that_works_is_not_replaced(yard: Fleet) -> None:
     assert yard.mock.seen.models == {"guarded": 1}
 
 
-async def test_nobody_else_is_asked_once_text_is_out(yard: Fleet) -> None:
-    yard.mock.plan.add("drop-body", model="guarded")
+@pytest.mark.parametrize("fault", ["drop-body", "stall-body", "cut-event", "garbage", "error-event"])
+async def test_nobody_else_is_asked_once_text_is_out(yard: Fleet, fault: str) -> None:
+    yard.mock.plan.add(fault, model="guarded")
     with pytest.raises(errors.UpstreamFailed, match="guarded"):
         await yard.stream("guarded")
     assert "second" not in yard.mock.seen.models
