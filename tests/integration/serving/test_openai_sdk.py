@@ -122,8 +122,8 @@ def test_an_over_long_prompt_is_a_bad_request_with_the_counts(client: openai.Ope
 
 
 def test_an_option_that_is_not_honoured_is_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="presence_penalty"):
-        client.chat.completions.create(model=MODEL, messages=TURNS, presence_penalty=1.0)
+    with pytest.raises(openai.BadRequestError, match="logit_bias"):
+        client.chat.completions.create(model=MODEL, messages=TURNS, logit_bias={"1": 5})
 
 
 async def test_the_async_client_chats_completes_and_streams(async_client: openai.AsyncOpenAI) -> None:
