@@ -1,6 +1,6 @@
 """One request that was let in: its answers as events or as a whole, paid for when it ends."""
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from trainyard.core import errors
@@ -145,14 +145,6 @@ class Work:
         if new and not self._has_first:
             self._note_first()
         return new
-
-    async def events(self) -> AsyncGenerator[Event | None, None]:
-        """Give what `take` gives, one by one; None after a silence."""
-        while (new := await self.take()) is not None:
-            if not new:
-                yield None
-            for event in new:
-                yield event
 
     async def settle(self, *also: Write) -> None:
         """Pay for a whole answer, in one transaction with what else has to be durable before its last byte.

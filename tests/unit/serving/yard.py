@@ -16,12 +16,13 @@ from trainyard.core import errors
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.clock import Clock, FakeClock
 from trainyard.core.db import Database
+from trainyard.core.db.writer import Write
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
 from trainyard.core.metering.base import Meter
 from trainyard.core.metering.fake import OpenCharge, OpenMeter
-from trainyard.core.metering.types import Job
+from trainyard.core.metering.types import Job, Used
 from trainyard.core.ports.adapters import AdapterModel
 from trainyard.core.principal import Principal
 from trainyard.core.settings import Settings
@@ -33,6 +34,7 @@ from trainyard.serving.backends.chain import ChainBackend
 from trainyard.serving.backends.fake import FakeBackend
 from trainyard.serving.backends.local import LocalBackend
 from trainyard.serving.backends.remote.meters import UpstreamMetrics
+from trainyard.serving.cache.answers import Answers
 from trainyard.serving.routes import native, openai
 from trainyard.serving.service import ServingService
 
@@ -75,18 +77,37 @@ class ListedAdapters:
         return next((one for one in await self.list_adapters(principal) if one.name == name), None)
 
 
+class LosingCharge(OpenCharge):
+    """Cannot be written down."""
+
+    async def settle(self, used: Used, *also: Write) -> None:
+        raise errors.Unavailable("The ledger is away", code="ledger_unavailable")
+
+
 class PickyMeter(OpenMeter):
-    """Refuses the next ones as it is told to, after a moment, and lets all others in."""
+    """Refuses the next ones as it is told to, after a moment, and lets all others in.
+
+    Attributes:
+        loses: Charges from now on cannot be written down.
+        held: Whoever asks waits for it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.refusals: list[errors.TrainyardError] = []
+        self.loses = False
+        self.held = asyncio.Event()
+        self.held.set()
 
     async def open(self, principal: Principal, job: Job) -> OpenCharge:
         await asyncio.sleep(0)
+        await self.held.wait()
         if self.refusals:
             raise self.refusals.pop(0)
-        return await super().open(principal, job)
+        if not self.loses:
+            return await super().open(principal, job)
+        self.opened.append(LosingCharge(principal, job))
+        return self.opened[-1]
 
 
 class Yard:
@@ -105,6 +126,9 @@ class Yard:
         self.keys = APIKeyManager(database, derive_pepper(b"a secret for tests alone"), clock)
         self.adapters = ListedAdapters([RUN])
         self.meter = PickyMeter()
+        self.services: list[ServingService] = []
+        self.answers: Answers | None = None
+        self.down: set[str] = set()
         self.idempotency: Idempotency | None = Idempotency(database, clock, ttl_s=86_400.0)
         self._app: FastAPI | None = None
         self._clients = AsyncExitStack()
@@ -124,6 +148,11 @@ class Yard:
     ) -> ServingService:
         """Build the service over the engine of now."""
         metrics, clock = metrics or Metrics(), clock or self.clock
+        self.answers = opening.answers(self.settings, self.database, clock, metrics)
+        self.services.append(made := self._service(clock, metrics, meter, timeout_s))
+        return made
+
+    def _service(self, clock: Clock, metrics: Metrics, meter: Meter | None, timeout_s: float) -> ServingService:
         engines = FakeEngines({MODEL: self.engine, "yard/plain": self.engine})
         return ServingService(
             self.models,
@@ -136,10 +165,11 @@ class Yard:
             self.adapters,
             meter or self.meter,
             clock,
-            answers=opening.answers(self.settings, self.database, clock, metrics),
+            answers=self.answers,
             idempotency=self.idempotency,
             metrics=metrics,
             timeout_s=timeout_s,
+            is_up=lambda model: model not in self.down,
         )
 
     def app(self, *, timeout_s: float = 60.0, clock: Clock | None = None, meter: Meter | None = None) -> FastAPI:
