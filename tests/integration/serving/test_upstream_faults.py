@@ -31,6 +31,7 @@ ENTRIES = f"""
   - {{name: small, {FAR}, context_tokens: 8}}
   - {{name: hopeless, {FAR}, fallbacks: [deaf]}}
 """
+SILENT_FAULTS = ("500", "503", "429", "stall-head", "drop-head", "401")
 STREAM_FAULTS = {
     "stall-head": ("upstream_timeout", "did not answer in time"),
     "stall-body": ("upstream_timeout", "stopped in the middle"),
