@@ -131,7 +131,8 @@ def _children(pid: int) -> list[int]:
 
 
 @contextmanager
-def _installed() -> Iterator[OwnPostgres]:
+def installed() -> Iterator[OwnPostgres]:
+    """Run one until the block ends."""
     programs = _programs()
     if programs is None:
         require.missing("Postgres (initdb)", "apt-get install postgresql")
@@ -146,14 +147,14 @@ def _installed() -> Iterator[OwnPostgres]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    with _installed() as server:
+    with installed() as server:
         yield server
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[OwnPostgres]:
     """A server for one test, which may stop and start it."""
-    with _installed() as server:
+    with installed() as server:
         yield server
 
 

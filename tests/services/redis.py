@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,9 @@ def program() -> str | None:
     return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
-def _served() -> Iterator[RedisServer]:
+@contextmanager
+def served() -> Iterator[RedisServer]:
+    """Run one until the block ends."""
     found = program()
     if found is None:
         require.missing("Redis (redis-server or valkey-server)", "apt-get install redis-server")
@@ -98,7 +101,8 @@ def _served() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
-    yield from _served()
+    with served() as server:
+        yield server
 
 
 @pytest.fixture
@@ -110,4 +114,5 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
     """A server that one test may stop, pause and flush."""
-    yield from _served()
+    with served() as server:
+        yield server
