@@ -214,10 +214,15 @@ class Sampler:
         uniforms = [s.uniform() for s in streams]
         adjusted_BV = sampling.adjusted(logits_BV, settings, [s.counts for s in streams], masks)
         tokens_B = sampling.draw(adjusted_BV, settings, uniforms)
-        for row in masks:
-            tokens_B[row] = streams[row].choose(int(tokens_B[row]))
+        tokens: list[int] = tokens_B.tolist()
+        if masks:
+            tokens = [
+                s.choose(token) if row in masks else token
+                for row, (s, token) in enumerate(zip(streams, tokens, strict=True))
+            ]
+            tokens_B = torch.tensor(tokens, device=logits_BV.device)
         notes = sampling.logprobs(logits_BV, tokens_B, settings)
-        drawn = zip(streams, tokens_B.tolist(), notes, strict=True)
+        drawn = zip(streams, tokens, notes, strict=True)
         failed = {stream for stream, _ in self._failed}
         return [(s, s.take(token, *note)) for s, token, note in drawn if s not in failed]
 

@@ -141,7 +141,7 @@ def test_a_tool_is_parsed_into_a_pydantic_model(client: openai.OpenAI) -> None:
     )
     calls = answer.choices[0].message.tool_calls
     assert calls
-    assert all(isinstance(call.function.parsed_arguments, GetWeather) for call in calls)
+    assert all(call.type == "function" and isinstance(call.function.parsed_arguments, GetWeather) for call in calls)
 
 
 def test_streamed_calls_add_up_to_whole_ones(client: openai.OpenAI) -> None:
@@ -195,6 +195,7 @@ def test_with_auto_text_stays_text_or_calls_parse(client: openai.OpenAI) -> None
     for choice in answer.choices:
         for call in choice.message.tool_calls or []:
             if choice.finish_reason == "tool_calls":
+                assert call.type == "function"
                 assert isinstance(json.loads(call.function.arguments), dict)
         assert (choice.finish_reason == "tool_calls") <= bool(choice.message.tool_calls)
 
