@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.db.writer import Write
@@ -19,6 +21,8 @@ from trainyard.serving.streams import Broadcast, Listener
 from trainyard.serving.types import Piece, Target
 from trainyard.serving.types.tally import Usage
 from trainyard.serving.work import Keeper, Origin
+
+_log = structlog.get_logger("serving")
 
 
 class Part:
@@ -83,11 +87,13 @@ class Part:
                 await plan.send_whole(to)
 
         async def land(done: Broadcast) -> None:
-            if self._keep is not None and not done.has_failed:
-                self._keep(done.pieces(), done.tally.usage())
-            if self._flight is not None:
-                self._flight.land()
-            await landed()
+            try:
+                if self._keep is not None and not done.has_failed:
+                    self._keep(done.pieces(), done.tally.usage())
+            finally:
+                if self._flight is not None:
+                    self._flight.land()
+                await landed()
 
         broadcast.start(work, land)
         if self._flight is not None:
@@ -226,7 +232,10 @@ class Batch:
     async def landed(self) -> None:
         """Take note that work of its own is over."""
         if self._has_left and not any(part.is_running for part in self._parts):
-            await self._settle("cancelled", [part.usage for part in self._parts if part.plan is not None], [])
+            try:
+                await self._settle("cancelled", [part.usage for part in self._parts if part.plan is not None], [])
+            except errors.Unavailable as error:  # there is nobody to be told
+                _log.warning("not_charged", request_id=self._call.request_id, reason=error.message)
 
     async def _result(self, part: Part) -> Piece | errors.TrainyardError:
         try:

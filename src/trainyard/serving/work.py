@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import structlog
+
 from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.db.writer import Write
@@ -16,6 +18,8 @@ from trainyard.serving.meters import GenerationMetrics
 from trainyard.serving.streams import Broadcast, Event, Listener
 from trainyard.serving.types import Ask, Choice, Piece, Target
 from trainyard.serving.types.tally import Tally, Usage
+
+_log = structlog.get_logger("serving")
 
 Origin = Literal["hit", "joined", "miss", "bypass"]
 """Where an answer comes from: the cache, an equal request that ran already, or work of its own, kept or not."""
@@ -157,7 +161,7 @@ class Work:
     async def fail(self, *, delivered: bool = False) -> None:
         """End work that ended by an error: nobody pays, unless a part of the answer is with the caller."""
         if delivered:
-            await self._settle("failed")
+            await self._settle_quietly("failed")
         else:
             self._release()
             await self._refund("failed")
@@ -174,12 +178,12 @@ class Work:
                 await broadcast.ended()  # of a leader: `landed` has been called
             elif self._is_leader:
                 return  # others wait for what was begun for this caller, who pays when it lands
-        await self._settle("cancelled")
+        await self._settle_quietly("cancelled")
 
     async def landed(self) -> None:
         """Take note that work which others listen to is over; called for its leader."""
         if self._has_left:
-            await self._settle("cancelled")
+            await self._settle_quietly("cancelled")
 
     async def _collect(self) -> Sequence[Piece]:
         if self._entry is not None:
@@ -236,6 +240,13 @@ class Work:
             self._count("failed", usage)
             raise
         self._count(outcome, usage)
+
+    async def _settle_quietly(self, outcome: Outcome) -> None:
+        """Pay for what nobody waits for any more; a ledger that is away has nobody to be told to."""
+        try:
+            await self._settle(outcome)
+        except errors.Unavailable as error:
+            _log.warning("not_charged", outcome=outcome, request_id=self._call.request_id, reason=error.message)
 
     async def _refund(self, outcome: Outcome) -> None:
         if not self._is_closed:

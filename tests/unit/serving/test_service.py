@@ -107,6 +107,29 @@ async def test_a_stream_that_cannot_be_charged_has_no_end(yard: Yard, client: ht
     assert yard.meter.opened[-1].is_refunded
 
 
+@pytest.mark.parametrize("path", ["/v1/generate", "/v1/generate/batch", "/v1/stream"])
+async def test_leaving_is_quiet_when_the_ledger_is_away(yard: Yard, path: str) -> None:
+    yard.engine = yard.new_engine("x" * 40, token_s=0.02)
+    app = yard.app()
+    client = await yard.client(app=app)
+    yard.meter.loses = True
+    body = {"prompts": ["hi", "ho"]} if path.endswith("batch") else {"prompt": "hi"}
+    await leave_after(app, path, body, client.headers["authorization"], 0.1)
+    assert yard.meter.opened[-1].is_refunded
+    assert (await yard.engine.stats()).active_streams == 0
+
+
+async def test_what_a_broken_stream_delivered_is_not_charged_when_the_ledger_is_away(
+    yard: Yard, client: httpx.AsyncClient
+) -> None:
+    yard.meter.loses = True
+    yard.engine.die_after_tokens(4)
+    async with client.stream("POST", "/v1/stream", json={"prompt": "hi"}) as answer:
+        seen = [event async for event in events(answer)]
+    assert seen[-1]["error"]["code"] == "engine_restarting"
+    assert yard.meter.opened[-1].is_refunded
+
+
 # ---------------------------------------------------------------- leaving early
 @pytest.mark.parametrize("path", ["/v1/generate", "/v1/generate/batch", "/v1/stream"])
 async def test_who_leaves_before_he_is_let_in_leaves_nothing_behind(yard: Yard, path: str) -> None:

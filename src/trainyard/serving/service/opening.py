@@ -76,10 +76,12 @@ class Opening:
         keep = self._parts.keeper(request, key)
 
         async def land(done: Broadcast) -> None:
-            if not done.has_failed:
-                keep(done.pieces(), done.tally.usage())
-            flight.land()
-            await work.landed()
+            try:
+                if not done.has_failed:
+                    keep(done.pieces(), done.tally.usage())
+            finally:
+                flight.land()
+                await work.landed()
 
         broadcast.start(plan.send if request.call.is_stream else plan.send_whole, land)
         flight.take_off(broadcast)
