@@ -18,6 +18,7 @@ ENTRIES = """
   - {name: keyed, backend: openai, base_url: MOCK/v1, api_key_env: FAR_KEY}
   - {name: small, backend: openai, base_url: MOCK/v1, context_tokens: 100, max_tokens: 7}
   - {name: chatty, backend: openai, base_url: MOCK/v1, text_prompts: chat}
+  - {name: newer, backend: openai, base_url: MOCK/v1, length_parameter: max_completion_tokens}
   - {name: extra, backend: openai, base_url: MOCK/v1, extra_parameters: [top_k, min_p]}
 """
 OBJECT = Grammar(kind="json_object")
@@ -49,6 +50,15 @@ async def test_limits_of_the_entry_hold(yard: Fleet) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         await yard.collect("small", max_tokens=100)
     assert caught.value.code == "context_length_exceeded"
+
+
+async def test_a_chat_is_told_its_limit_by_the_name_that_its_server_knows(yard: Fleet) -> None:
+    answer = await yard.collect("newer", max_tokens=3)
+    assert (answer.completion_tokens, answer.finish_reason) == (3, "length")
+    assert (yard.sent()["max_completion_tokens"], "max_tokens" in yard.sent()) == (3, False)
+    assert (await yard.stream("newer", max_tokens=3))[-1].completion_tokens == 3
+    await yard.collect("newer", "once", max_tokens=3)
+    assert yard.sent()["max_tokens"] == 3
 
 
 async def test_everything_that_was_asked_for_is_sent(yard: Fleet) -> None:

@@ -49,7 +49,7 @@ KEYS: Mapping[Backend, frozenset[str]] = {
     "local": _SHARED | _WEIGHTS | {"path"},
     "fake": _SHARED | _WEIGHTS,
     "adapter": _SHARED | {"base", "path"},
-    "openai": _SHARED | _REMOTE | {"extra_parameters", "text_prompts"},
+    "openai": _SHARED | _REMOTE | {"extra_parameters", "text_prompts", "length_parameter"},
     "ollama": _SHARED | _REMOTE,
 }
 """Which keys an entry may have."""
@@ -127,6 +127,7 @@ class ModelEntry(BaseModel):
         max_concurrency: Requests that may be there at once; more wait as long as for a first byte.
         prices: Micros of the currency per million tokens; in the file currency units per million tokens.
         extra_parameters: Parameters beyond OpenAI's that this upstream understands.
+        length_parameter: By which name a chat is told its length limit; some servers know only the newer one.
         text_prompts: How a prompt that is no chat is sent: to `/completions`, or as the one message of a chat.
     """
 
@@ -158,6 +159,7 @@ class ModelEntry(BaseModel):
     prices: Annotated[Prices, BeforeValidator(_priced)] = FREE
     extra_parameters: tuple[Literal["top_k", "min_p"], ...] = ()
     text_prompts: Literal["completion", "chat"] = "completion"
+    length_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
 
     @model_validator(mode="after")
     def _fits_its_backend(self) -> Self:

@@ -91,6 +91,8 @@ def _wire(
         changes = openai_wire.tools_of(prompt, ask)
         if ask.logprobs >= 0:
             changes |= {"logprobs": True, "top_logprobs": ask.logprobs}
+        if entry.length_parameter != "max_tokens":
+            changes |= {"max_tokens": 0, entry.length_parameter: base.max_tokens}
         return openai_wire.ChatWire(msgspec.structs.replace(base, **changes) if changes else base, prompt.messages)
     if not isinstance(prompt, str):
         if entry.text_prompts == "chat":

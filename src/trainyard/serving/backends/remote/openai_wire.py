@@ -22,7 +22,8 @@ class Body(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str
     messages: Sequence[Mapping[str, object]] = ()
     prompt: str | Sequence[int] = ""
-    max_tokens: int
+    max_tokens: int = 0
+    max_completion_tokens: int = 0
     temperature: float
     top_p: float
     top_k: int = 0
@@ -77,8 +78,8 @@ class ChatWire:
 
     @property
     def max_tokens(self) -> int:
-        """Most tokens of one answer."""
-        return self.base.max_tokens
+        """Most tokens of one answer, by whichever name the server is told."""
+        return self.base.max_tokens or self.base.max_completion_tokens
 
     def body(self, seed: int | None, *, is_stream: bool, has_usage: bool, repair: Repair | None = None) -> bytes:
         """Write the request; a repair is two more turns."""
