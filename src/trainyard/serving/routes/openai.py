@@ -19,7 +19,10 @@ __all__ = ["hot_routes", "router"]
 
 def hot_routes(service: ServingService) -> list[HotRoute]:
     """Make the routes that generate and embed; `router` has `/v1/models`."""
+    return [_chat(service), _completion(service), openai_embeddings.hot(service)]
 
+
+def _chat(service: ServingService) -> HotRoute:
     async def chat_completions(request: Request, body: ChatRequest, principal: Principal) -> Reply | Stream:
         def head(work: Work) -> Head:
             return Head.make("chatcmpl", service.clock, work, body.stream_options)
@@ -37,6 +40,20 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             )
         )
 
+    return hot_route(
+        "/v1/chat/completions",
+        chat_completions,
+        request_type=ChatRequest,
+        response_type=ChatResponse,
+        event_type=ChatChunk,
+        scope="generate",
+        raises=RAISED,
+        dialect="openai",
+        summary="Answer a chat; with `stream` as server-sent events",
+    )
+
+
+def _completion(service: ServingService) -> HotRoute:
     async def completions(request: Request, body: CompletionRequest, principal: Principal) -> Reply | Stream:
         def head(work: Work) -> Head:
             return Head.make("cmpl", service.clock, work, body.stream_options)
@@ -52,31 +69,17 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             dialect="openai",
         )
 
-    return [
-        hot_route(
-            "/v1/chat/completions",
-            chat_completions,
-            request_type=ChatRequest,
-            response_type=ChatResponse,
-            event_type=ChatChunk,
-            scope="generate",
-            raises=RAISED,
-            dialect="openai",
-            summary="Answer a chat; with `stream` as server-sent events",
-        ),
-        hot_route(
-            "/v1/completions",
-            completions,
-            request_type=CompletionRequest,
-            response_type=CompletionResponse,
-            event_type=CompletionResponse,
-            scope="generate",
-            raises=RAISED,
-            dialect="openai",
-            summary="Continue a prompt; with `stream` as server-sent events",
-        ),
-        openai_embeddings.hot(service),
-    ]
+    return hot_route(
+        "/v1/completions",
+        completions,
+        request_type=CompletionRequest,
+        response_type=CompletionResponse,
+        event_type=CompletionResponse,
+        scope="generate",
+        raises=RAISED,
+        dialect="openai",
+        summary="Continue a prompt; with `stream` as server-sent events",
+    )
 
 
 async def _naming_form(made: Awaitable[Reply | Stream]) -> Reply | Stream:

@@ -8,7 +8,7 @@ import msgspec
 from trainyard.core import errors
 from trainyard.engine.types import Grammar
 from trainyard.serving.types import Ask, Chat, ChatRequest, CompletionRequest, Tool, fields
-from trainyard.serving.types.openai_tools import JsonObjectFormat, JsonSchemaFormat, NamedTool
+from trainyard.serving.types.openai_tools import NamedTool
 
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for completions; chats may use what the context leaves
 CHAT_MAX_TOKENS = 1_000_000
@@ -116,13 +116,16 @@ def _check_turns(body: ChatRequest) -> None:
 
 
 def _form(body: ChatRequest) -> Grammar | None:
-    match body.response_format:
-        case JsonObjectFormat():
-            return Grammar(kind="json_object")
-        case JsonSchemaFormat(json_schema=named):
-            return Grammar(kind="json_schema", text=msgspec.json.encode(named.schema).decode())
-        case _:
-            return None
+    asked = body.response_format
+    if asked is None:
+        return None
+    if (asked.json_schema is not None) != (asked.type == "json_schema"):
+        raise errors.InvalidRequest(
+            "response_format.json_schema belongs to type json_schema, and has to be there", param="response_format"
+        )
+    if asked.json_schema is not None:
+        return Grammar(kind="json_schema", text=msgspec.json.encode(asked.json_schema.schema).decode())
+    return Grammar(kind="json_object") if asked.type == "json_object" else None
 
 
 def _tools(body: ChatRequest) -> tuple[Tool, ...]:

@@ -18,9 +18,9 @@ from trainyard.serving.types import EmbedAsk
 from trainyard.serving.types.openai_embeddings import (
     MAX_INPUTS,
     Embedding,
-    EmbeddingsRequest,
-    EmbeddingsResponse,
-    EmbeddingsUsage,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    EmbeddingUsage,
 )
 
 _encode = msgspec.json.Encoder().encode
@@ -29,7 +29,7 @@ _encode = msgspec.json.Encoder().encode
 def hot(service: ServingService) -> HotRoute:
     """Make the route."""
 
-    async def embeddings(request: Request, body: EmbeddingsRequest, principal: Principal) -> Reply | Stream:
+    async def embeddings(request: Request, body: EmbeddingRequest, principal: Principal) -> Reply | Stream:
         ask = _ask(body)
 
         async def make(ticket: Ticket | None) -> Reply:
@@ -48,8 +48,8 @@ def hot(service: ServingService) -> HotRoute:
     return hot_route(
         "/v1/embeddings",
         embeddings,
-        request_type=EmbeddingsRequest,
-        response_type=EmbeddingsResponse,
+        request_type=EmbeddingRequest,
+        response_type=EmbeddingResponse,
         scope="generate",
         raises=RAISED,
         dialect="openai",
@@ -57,22 +57,22 @@ def hot(service: ServingService) -> HotRoute:
     )
 
 
-def _ask(body: EmbeddingsRequest) -> EmbedAsk:
+def _ask(body: EmbeddingRequest) -> EmbedAsk:
     inputs = openai_asks.prompts(body.input, "input")
     if len(inputs) > MAX_INPUTS:
         raise errors.InvalidRequest(f"input has {len(inputs)} texts; at most {MAX_INPUTS} go at once", param="input")
     return EmbedAsk(model=body.model, inputs=inputs, param="input", dimensions=body.dimensions, end_user=body.user)
 
 
-def _answer(body: EmbeddingsRequest, model: str, vectors: Sequence[Sequence[float]], tokens: int) -> EmbeddingsResponse:
+def _answer(body: EmbeddingRequest, model: str, vectors: Sequence[Sequence[float]], tokens: int) -> EmbeddingResponse:
     is_packed = body.encoding_format == "base64"
-    return EmbeddingsResponse(
+    return EmbeddingResponse(
         data=[
             Embedding(index=index, embedding=_packed(vector) if is_packed else list(vector))
             for index, vector in enumerate(vectors)
         ],
         model=model,
-        usage=EmbeddingsUsage(prompt_tokens=tokens, total_tokens=tokens),
+        usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
 
 

@@ -97,12 +97,12 @@ class ChatRequest(_Sampling, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Annotated[int, Meta(ge=0, le=20, description="Likeliest tokens to show at each place; needs `logprobs: true`.")]
         | None
     ) = None
-    response_format: shapes.ResponseFormat | None = None
+    response_format: shapes.ResponseFormat = None
     tools: (
         Annotated[list[shapes.ToolSpec], Meta(min_length=1, max_length=128, description="What the model may call.")]
         | None
     ) = None
-    tool_choice: shapes.ToolChoice | None = None
+    tool_choice: shapes.ToolChoice = None
     parallel_tool_calls: (
         Annotated[bool, Meta(description="Whether one answer may hold several calls; null = true.")] | None
     ) = None

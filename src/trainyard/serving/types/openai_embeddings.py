@@ -9,7 +9,7 @@ from trainyard.serving.types import fields
 MAX_INPUTS = 2048
 
 
-class EmbeddingsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EmbeddingRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of `POST /v1/embeddings`."""
 
     input: Annotated[
@@ -41,17 +41,17 @@ class Embedding(Struct, frozen=True, kw_only=True):
     embedding: Annotated[list[float] | str, Meta(description="The vector, of length 1, as `encoding_format` says.")]
 
 
-class EmbeddingsUsage(Struct, frozen=True, kw_only=True):
+class EmbeddingUsage(Struct, frozen=True, kw_only=True):
     """Token counts."""
 
     prompt_tokens: Annotated[int, Meta(description="Tokens read.")]
     total_tokens: Annotated[int, Meta(description="The same.")]
 
 
-class EmbeddingsResponse(Struct, frozen=True, kw_only=True):
+class EmbeddingResponse(Struct, frozen=True, kw_only=True):
     """Answer of `POST /v1/embeddings`."""
 
     object: Annotated[Literal["list"], Meta(description="Always `list`.")] = "list"
     data: Annotated[list[Embedding], Meta(description="One entry per text, in their order.")]
     model: Annotated[str, Meta(description="Name of the model that answered, aliases resolved.")]
-    usage: Annotated[EmbeddingsUsage, Meta(description="Tokens read.")]
+    usage: Annotated[EmbeddingUsage, Meta(description="Tokens read.")]

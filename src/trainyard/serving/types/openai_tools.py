@@ -47,7 +47,7 @@ class NamedTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 ToolChoice = Annotated[
-    Literal["none", "auto", "required"] | NamedTool,
+    Literal["none", "auto", "required"] | NamedTool | None,
     Meta(
         description="`auto` (default with tools): text or calls; `none`: text; `required`: at least one call; or the "
         "tool that has to be called."
@@ -86,16 +86,6 @@ class ToolCallDelta(Struct, frozen=True, kw_only=True):
     function: Annotated[FunctionDelta, Meta(description="What is new.")]
 
 
-class TextFormat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="text"):
-    """Any text."""
-
-
-class JsonObjectFormat(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="json_object"
-):
-    """Any JSON object."""
-
-
 class NamedSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schema with its name."""
 
@@ -105,15 +95,17 @@ class NamedSchema(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     strict: Annotated[bool, Meta(description="Answers follow the schema whatever this says.")] | None = None
 
 
-class JsonSchemaFormat(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type", tag="json_schema"
-):
-    """JSON of a schema."""
+class Format(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the text of an answer has to be."""
 
-    json_schema: Annotated[NamedSchema, Meta(description="The schema.")]
+    type: Annotated[
+        Literal["text", "json_object", "json_schema"],
+        Meta(description="Any text, any JSON object, or JSON of the schema in `json_schema`."),
+    ]
+    json_schema: Annotated[NamedSchema | None, Meta(description="With type `json_schema` only.")] = None
 
 
 ResponseFormat = Annotated[
-    TextFormat | JsonObjectFormat | JsonSchemaFormat,
+    Format | None,
     Meta(description="What the text of the answer has to be; a keyword of a schema that cannot be kept is refused."),
 ]
