@@ -126,6 +126,7 @@ class HotDoor:
             raw = await self._body(request.receive)
         elif len(raw) > self._max_body_bytes:
             raise middleware.too_large(self._max_body_bytes)
+        request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
         body = decode(route.decoder, raw)
         return await route.handler(request, body, principal)
 
@@ -225,7 +226,7 @@ def _head(content: bytes, headers: RawHeaders, request_id: str) -> bytes | None:
         own.count(b"\n") != len(headers)  # a value that would break its line
         or own.count(b"\r") != len(headers)
         or b"\0" in own
-        or any(name in _SECURITY_NAMES for name, _ in headers)
+        or not _SECURITY_NAMES.isdisjoint(dict(headers))
     ):
         return None
     return _HEAD % (len(content), own, request_id.encode())

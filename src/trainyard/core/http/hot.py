@@ -27,6 +27,9 @@ STREAM_HEADERS: Final[RawHeaders] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
 )
 
+KEPT_BODY_BYTES: Final = 64 * 1024
+"""What handlers see of a body as it came."""
+
 
 class Request:
     """What a handler sees of the request beside its body.
@@ -42,11 +45,12 @@ class Request:
         status: Of the answer; 499 until there is one, and for a client that leaves a stream.
         sent_bytes: Of the answer's body, so far.
         notes: Further fields of the access line.
+        raw: The body as it came; empty when it is longer than `KEPT_BODY_BYTES`, since it would be there twice.
     """
 
     __slots__ = (
         *("scope", "receive", "headers", "request_id", "route"),
-        *("began_s", "principal", "status", "sent_bytes", "notes"),
+        *("began_s", "principal", "status", "sent_bytes", "notes", "raw"),
     )
 
     def __init__(
@@ -69,6 +73,7 @@ class Request:
         self.status = leaving.STATUS
         self.sent_bytes = 0
         self.notes: dict[str, object] | None = None
+        self.raw = b""
 
     def header(self, name: bytes) -> str | None:
         """Read one header, by its name in lower case; None when it is absent."""
@@ -163,8 +168,10 @@ class HotRoute(NamedRoute):
 
     async def _answer(self, request: StarletteRequest) -> Response:
         principal = await auth.authenticate(request, self.scope)
-        body = decode(self.decoder, await request.body())
-        return _response(await self.handler(_seen(request, self.path), body, principal))
+        seen = _seen(request, self.path)
+        raw = await request.body()
+        seen.raw = raw if len(raw) <= KEPT_BODY_BYTES else b""
+        return _response(await self.handler(seen, decode(self.decoder, raw), principal))
 
 
 def hot_route(
