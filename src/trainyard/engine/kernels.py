@@ -45,7 +45,7 @@ def rms_norm(x: Tensor, weight_D: Tensor, eps: float) -> Tensor:
         return weight_D * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
     if not torch.is_grad_enabled():
         # `fn.rms_norm` takes 970 us for 500 x 512, this 80, and the same for few rows (one thread)
-        inverse = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        inverse: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
         return (x * inverse.div_(x.shape[-1]).add_(eps).rsqrt_()).mul_(weight_D)
     out: Tensor = _RmsNorm.apply(x, weight_D.float(), eps)  # type: ignore[no-untyped-call]
     return out
