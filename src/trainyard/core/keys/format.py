@@ -1,5 +1,6 @@
 """What a key looks like, and the keyed hash by which it is recognised."""
 
+import functools
 import hashlib
 import hmac
 import re
@@ -12,6 +13,7 @@ from trainyard.core.principal import SCOPES
 PREFIX_CHARACTERS = 11
 """`sk-` and eight characters: enough to tell keys apart, 48 of 256 random bits."""
 
+_BLOCK_BYTES = 64  # of SHA-256
 _BODY_BYTES = 32  # 43 characters of unpadded url-safe base 64
 _PATTERN = re.compile(r"(?:sk-|tml-)([A-Za-z0-9_-]{43})")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -44,7 +46,18 @@ def safe_id(key_id: str) -> str:
 
 def digest(key: str, pepper: bytes) -> str:
     """Hash a canonical key; 256 random bits need no slow hash, and the pepper is not in the database."""
-    return hmac.digest(pepper, key.encode(), "sha256").hex()
+    inner_begun, outer_begun = _begun(pepper)
+    inner, outer = inner_begun.copy(), outer_begun.copy()
+    inner.update(key.encode())
+    outer.update(inner.digest())
+    return outer.hexdigest()
+
+
+@functools.lru_cache(maxsize=8)
+def _begun(pepper: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """Begin HMAC's two hashes (RFC 2104) with the pepper: every request then costs half of what `hmac` takes."""
+    block = (pepper if len(pepper) <= _BLOCK_BYTES else hashlib.sha256(pepper).digest()).ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(bytes(one ^ 0x36 for one in block)), hashlib.sha256(bytes(one ^ 0x5C for one in block))
 
 
 def derive_pepper(secret: bytes) -> bytes:

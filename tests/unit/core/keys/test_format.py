@@ -1,3 +1,4 @@
+import hmac
 import re
 
 import pytest
@@ -36,6 +37,12 @@ def test_the_digest_is_hmac_sha_256() -> None:
     # RFC 4231, test case 2: key "Jefe", data "what do ya want for nothing?"
     expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     assert format.digest("what do ya want for nothing?", b"Jefe") == expected
+
+
+@given(st.text(), st.binary(max_size=200))
+def test_the_digest_of_any_pepper_is_that_of_the_standard_library(key: str, pepper: bytes) -> None:
+    raw = key.encode(errors="ignore")
+    assert format.digest(raw.decode(), pepper) == hmac.new(pepper, raw, "sha256").hexdigest()
 
 
 def test_the_pepper_depends_on_the_secret_and_not_on_its_line_end() -> None:
