@@ -33,6 +33,7 @@ TEST_MODEL = "meta-llama/Llama-3.2-1B"
 OTHER_TEST_MODEL = "Qwen/Qwen2.5-0.5B"
 _SECRET = "a secret of the tests, the same in every one"  # noqa: S105
 _SCOPES = ("train", "generate")
+_ALL_SCOPES = (*_SCOPES, "execute", "graph", "loadtest", "admin")
 
 _MODELS = f"""\
 models:
@@ -244,6 +245,12 @@ def test_api_key(api_key_manager: APIKeyManager, test_user_id: str) -> str:
 def other_api_key(api_key_manager: APIKeyManager) -> str:
     """A key of somebody else, no administrator either."""
     return api_key_manager.generate_key("other_user_456", "another key of the tests", scopes=_SCOPES)
+
+
+@pytest.fixture
+def test_admin_key(api_key_manager: APIKeyManager) -> str:
+    """A key of an operator, which has every scope."""
+    return api_key_manager.generate_key("operator_789", "admin key of the tests", scopes=_ALL_SCOPES)
 
 
 @pytest.fixture
