@@ -80,12 +80,6 @@ class KvCache:
             blocks.tokens += PAGE_TOKENS
         return blocks.tokens - before
 
-    def is_known(self, blocks: Blocks, tokens: Sequence[int], limit: int) -> bool:
-        """Whether `find` would find something."""
-        if blocks.chain is None or blocks.tokens + PAGE_TOKENS > limit:
-            return False
-        return self.index.find(blocks.chain.name(blocks.tokens // PAGE_TOKENS, tokens)) is not None
-
     def reserve(self, blocks: Blocks, tokens: int) -> bool:
         """Make room for a text of that length; false, and nothing changed, when there are too few pages."""
         missing = pages_for(tokens) - len(blocks.pages)

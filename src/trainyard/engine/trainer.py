@@ -19,6 +19,10 @@ from trainyard.engine.passes import ChunkPass, Precision
 from trainyard.engine.runs import Run
 
 CHUNK_TOKENS_CPU, CHUNK_TOKENS_GPU = 1024, 16384
+LAYER_FLOP_CPU = 4e9
+"""Work of the way back through one layer, the longest piece that a decode tick waits for: 50 ms at 80 GFLOP/s."""
+MIN_CHUNK_TOKENS = 128
+"""Smaller chunks make the matrix products of a step slow."""
 MIX_BELOW_TOKENS = 1024
 """Mean tokens per call up to which calls share chunks; a longer call fills chunks of its own.
 
@@ -52,7 +56,7 @@ class Trainer:
         self.decoder = decoder
         self.runs: dict[str, Run] = {}
         self.trained_tokens = 0
-        self.chunk_tokens = chunk_tokens or (CHUNK_TOKENS_CPU if decoder.device.type == "cpu" else CHUNK_TOKENS_GPU)
+        self.chunk_tokens = chunk_tokens or _chunk_tokens(decoder)
 
     def open_run(self, spec: types.RunSpec) -> Run:
         """Open or restore a run; an open one is returned unchanged."""
@@ -209,3 +213,15 @@ def _kept_segment(chunk: Chunk, span: Span, work: _Work) -> Segment:
         rows = torch.from_numpy(np.flatnonzero(example.weights_T))
         keys.append(key.keeping(rows.to(chunk.keep_M.device)))
     return Segment(span.kept_start, span.kept_stop, work.run.weights, work.gradients, tuple(keys))
+
+
+def _chunk_tokens(decoder: Decoder) -> int:
+    """Choose how many tokens are one chunk: by the shape of the model alone, so that the same calls give the same sums.
+
+    The way back costs twice the products of the way there, 4 x parameters of a layer per token; frozen weights have no
+    gradient of their own.
+    """
+    if decoder.device.type != "cpu":
+        return CHUNK_TOKENS_GPU
+    parameters = sum(p.numel() for p in decoder.layers[0].parameters())
+    return max(MIN_CHUNK_TOKENS, min(CHUNK_TOKENS_CPU, int(LAYER_FLOP_CPU / (4 * parameters))))
