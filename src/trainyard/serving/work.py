@@ -37,10 +37,23 @@ class Work:
         target: The model.
         ask: The request.
         origin: Where its answer comes from.
+        key: Under which the answer is kept, of a hit.
     """
 
     __slots__ = (
-        *("target", "ask", "origin", "_call", "_charge", "_clock", "_metrics", "_began_s", "_plan", "_broadcast"),
+        *(
+            "target",
+            "ask",
+            "origin",
+            "key",
+            "_call",
+            "_charge",
+            "_clock",
+            "_metrics",
+            "_began_s",
+            "_plan",
+            "_broadcast",
+        ),
         *("_entry", "_listener", "_tally", "_on_made", "_is_leader", "_has_left", "_is_closed", "_has_first"),
     )
 
@@ -59,6 +72,7 @@ class Work:
         broadcast: Broadcast | None = None,
         entry: Entry | None = None,
         on_made: Keeper | None = None,
+        key: bytes | None = None,
     ) -> None:
         """Take over a charge.
 
@@ -75,14 +89,21 @@ class Work:
             broadcast: Work that others may listen to; its own when there is a plan too.
             entry: The answer, when it is there already.
             on_made: Is given the answers of its own work.
+            key: Under which the answer is kept, of a hit.
         """
         self.target, self.ask, self.origin = target, ask, origin
         self._call, self._charge, self._clock, self._metrics, self._began_s = call, charge, clock, metrics, began_s
         self._plan, self._broadcast, self._entry, self._on_made = plan, broadcast, entry, on_made
+        self.key = key
         self._is_leader = plan is not None and broadcast is not None
         self._listener: Listener | None = broadcast.listen() if broadcast is not None else None
         self._tally: Tally | None = broadcast.tally if broadcast is not None else None
         self._has_left = self._is_closed = self._has_first = False
+
+    @property
+    def entry(self) -> Entry | None:
+        """The answer, of a hit."""
+        return self._entry
 
     @property
     def is_cached(self) -> bool:

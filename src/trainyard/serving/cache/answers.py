@@ -82,6 +82,10 @@ class Answers:
         raw = self._memory.get(key, max_age_s)
         return None if raw is None else entries.decode(raw)
 
+    def peek(self, key: bytes) -> bytes | None:
+        """Give the bytes that are in memory under a key."""
+        return self._memory.get(key)
+
     async def find(self, key: bytes, max_age_s: float | None = None) -> Entry | None:
         """Find an answer in the shared cache, and keep it in memory."""
         shared = self._shared

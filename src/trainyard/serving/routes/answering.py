@@ -14,6 +14,8 @@ from trainyard.core.idempotency import Answer, Scope, Ticket
 from trainyard.core.principal import Principal
 from trainyard.serving.cache import policy
 from trainyard.serving.call import Call
+from trainyard.serving.hits import Hit
+from trainyard.serving.repeats import Name, Written
 from trainyard.serving.routes import sse
 from trainyard.serving.service import ServingService
 from trainyard.serving.streams import Event
@@ -54,7 +56,7 @@ async def answer(
     request: Request,
     principal: Principal,
     body: msgspec.Struct,
-    ask: Ask,
+    ask: Ask | Callable[[], Ask],
     *,
     whole: Callable[[Work, Sequence[Choice]], msgspec.Struct],
     writer: Callable[[Work], Writer] | None,
@@ -68,7 +70,7 @@ async def answer(
         request: The request.
         principal: Who asks.
         body: As it came; under one `Idempotency-Key` it has to be the same.
-        ask: What it asks for.
+        ask: What it asks for; a function is called only when it has to be known.
         whole: Writes a whole answer.
         writer: Writes a stream; None = the answer is wanted as a whole.
         dialect: In which errors in the middle of a stream are written.
@@ -78,12 +80,19 @@ async def answer(
         errors.TrainyardError: As `ServingService.open` and `Work.collect`; of a stream up to its first event.
         ClientDisconnect: The caller has left.
     """
+    name = _name(request, principal) if writer is None else None
+    if name is not None and (known := service.repeats.find(name)) is not None:
+        reply = await _again(service, request, principal, *known)
+        if reply is not None:
+            return reply
+        service.repeats.drop(name)
     call = make_call(request, principal, is_stream=writer is not None, cache=cache)
+    asked = ask if isinstance(ask, Ask) else ask()
 
     async def make(ticket: Ticket | None) -> Reply | Stream:
         if writer is None:
-            return await _whole(service, request, call, ask, whole, ticket)
-        work = await leaving.while_connected(request, service.open(call, ask))
+            return await _whole(service, request, call, asked, whole, ticket, name)
+        work = await leaving.while_connected(request, service.open(call, asked))
         return await _stream(request, work, writer(work), dialect, ticket)
 
     return await once(service, request, principal, body, make)
@@ -185,6 +194,7 @@ async def _whole(
     ask: Ask,
     write: Callable[[Work, Sequence[Choice]], msgspec.Struct],
     ticket: Ticket | None,
+    name: Name | None,
 ) -> Reply:
     async def make() -> tuple[Work, list[Choice]]:
         work = await service.open(call, ask)
@@ -196,6 +206,32 @@ async def _whole(
         await settled(work, content, ticket)
     except BaseException:
         await work.fail()  # changes nothing when it was paid for
+        raise
+    if name is not None and (hit := service.hit(work)) is not None:
+        service.repeats.keep(name, hit, content)
+    return Reply(content, work.headers)
+
+
+def _name(request: Request, principal: Principal) -> Name | None:
+    """Name a request by its bytes; None when headers say something about its answer too."""
+    if not request.raw or b"cache-control" in request.headers or b"idempotency-key" in request.headers:
+        return None
+    return principal.tenant, request.route, request.raw
+
+
+async def _again(
+    service: ServingService, request: Request, principal: Principal, hit: Hit, written: Written
+) -> Reply | None:
+    """Answer a request that was a hit before, when it still is one."""
+    call = Call(principal, request.route, request.request_id, note=request.note)
+    work = await leaving.while_connected(request, service.open_again(call, hit))
+    if work is None:
+        return None
+    content = written.again(service.clock)
+    try:
+        await work.settle()
+    except BaseException:
+        await work.fail()
         raise
     return Reply(content, work.headers)
 

@@ -33,7 +33,7 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             request,
             principal,
             body,
-            ask(body),
+            lambda: ask(body),
             whole=_whole,
             writer=None,
             dialect="native",

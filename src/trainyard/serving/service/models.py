@@ -61,7 +61,7 @@ class Models:
         wanted = name or self._registry.default_model
         if wanted is None:
             raise errors.UnknownModel("This server has no models; add one to its models.yaml", param="model")
-        scope = COMMON_SCOPE if self._share_prefixes == "all" else principal.tenant
+        scope = self._scope(principal)
         if wanted.startswith(RUN_PREFIX):
             adapter = await self._adapter(principal, wanted)
             entry = self._callable(self._registry.entry(adapter.base_model))
@@ -72,6 +72,15 @@ class Models:
         if known is not None and known[0] is entry:
             return known[1]
         return self._target(entry, scope)
+
+    def still(self, principal: Principal, name: str | None, target: Target) -> bool:
+        """Whether a name of the catalog means for this caller what it meant before; says no when it is not sure."""
+        wanted = name or self._registry.default_model
+        if wanted is None or not self._registry.is_supported(wanted):
+            return False
+        entry = self._registry.entry(wanted)
+        known = self._targets.get((entry.name, self._scope(principal)))
+        return known is not None and known[0] is entry and known[1] is target
 
     async def list(self, principal: Principal) -> list[ModelView]:
         """List the catalog and the caller's own live runs, without those whose base model has left the catalog."""
@@ -88,6 +97,9 @@ class Models:
         if name.startswith(RUN_PREFIX):
             return self._view_run(await self._adapter(principal, name))
         return self._view(await self._entry(principal, name))
+
+    def _scope(self, principal: Principal) -> str:
+        return COMMON_SCOPE if self._share_prefixes == "all" else principal.tenant
 
     def _target(self, entry: ModelEntry, scope: str) -> Target:
         """Describe a model of the catalog, and remember it for as long as its entry is the same."""

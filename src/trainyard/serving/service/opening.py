@@ -32,11 +32,11 @@ class Opening:
         while True:
             found = parts.answers.recent(key, policy.max_age_s)
             if found is not None:
-                return await self._kept(request, found)
+                return await self.kept(request, found, key)
             flight = parts.flights.get(key)
             if flight is None:
                 return await self._lead(request, parts.answers, parts.flights.begin(key), key)
-            work = await self._follow(request, flight)
+            work = await self._follow(request, flight, key)
             if work is not None:
                 return work
 
@@ -44,10 +44,11 @@ class Opening:
         plan = await self._parts.plan(request)
         return self._work(request, origin, await self._charge(request, plan), plan=plan, on_made=on_made)
 
-    async def _kept(self, request: Request, entry: Entry) -> Work:
+    async def kept(self, request: Request, entry: Entry, key: bytes) -> Work:
+        """Let a request in whose answer is there; raises as `Meter.open`."""
         job = request.job(entry.prompt_tokens, 0, is_cached=True)
         charge = await self._parts.meter.open(request.call.principal, job)
-        return self._work(request, "hit", charge, entry=entry)
+        return self._work(request, "hit", charge, entry=entry, key=key)
 
     async def _lead(self, request: Request, answers: Answers, flight: Flight, key: bytes) -> Work:
         try:
@@ -62,7 +63,7 @@ class Opening:
         if plan is None:
             assert found is not None, "found, or planned"
             flight.land(found)
-            return await self._kept(request, found)
+            return await self.kept(request, found, key)
         try:
             charge = await self._charge(request, plan)
         except BaseException:
@@ -87,13 +88,13 @@ class Opening:
         flight.take_off(broadcast)
         return work
 
-    async def _follow(self, request: Request, flight: Flight) -> Work | None:
+    async def _follow(self, request: Request, flight: Flight, key: bytes) -> Work | None:
         """Join a flight; None when it was given up, or is over, and has to be looked for again."""
         await flight.decided()
         if flight.error is not None:
             raise copied(flight.error)
         if flight.entry is not None:
-            return await self._kept(request, flight.entry)
+            return await self.kept(request, flight.entry, key)
         broadcast = flight.broadcast
         if broadcast is None or broadcast.is_over:
             return None
@@ -119,6 +120,7 @@ class Opening:
         broadcast: Broadcast | None = None,
         entry: Entry | None = None,
         on_made: Keeper | None = None,
+        key: bytes | None = None,
     ) -> Work:
         parts = self._parts
         if parts.answers is not None:
@@ -136,4 +138,5 @@ class Opening:
             broadcast=broadcast,
             entry=entry,
             on_made=on_made,
+            key=key,
         )
