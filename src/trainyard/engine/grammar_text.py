@@ -37,15 +37,20 @@ _JSON_OPTIONS: "Final[JsonCompileOptions]" = {
 _COUNT: Final = re.compile(r'(?:"min(?:Length|Items|Properties)"\s*:\s*|[{~])([0-9]{1,9})')
 _FEW_REPEATED: Final = 16
 _BLOCK: Final = "%json "
+_FIELDS: Final = {"json_schema": "json_schema", "json_object": "json_schema", "regex": "regex", "lark": "grammar"}
 
 
 def validate_grammar(grammar: Grammar) -> None:
     """Refuse what no engine can follow.
 
     Raises:
-        errors.InvalidRequest: Code `invalid_grammar`; the message gives the reason.
+        errors.InvalidRequest: Code `invalid_grammar`; the message gives the reason, `param` the field of the native
+            routes.
     """
-    _validated(grammar)
+    try:
+        _validated(grammar)
+    except errors.InvalidRequest as error:
+        raise errors.InvalidRequest(error.message, code=error.code, param=_FIELDS[grammar.kind]) from error
 
 
 @functools.lru_cache(maxsize=256)

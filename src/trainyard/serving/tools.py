@@ -75,7 +75,7 @@ def _arguments(tool: Tool) -> str:
     schema = dict(tool.parameters) or {"type": "object", "properties": {}, "additionalProperties": False}
     schema.setdefault("type", "object")
     try:
-        block = grammar_text.schema_block(schema)
+        block = grammar_text.schema_block(schema)  # each tool by itself, so that the error can name it
         grammar_text.validate_grammar(Grammar(kind="lark", text=f"start: %json {block}\n"))
     except errors.InvalidRequest as error:
         message = f"The parameters of tool {tool.name} cannot be kept: {error.message}"

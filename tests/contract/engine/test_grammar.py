@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import random
 import re
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.contract.engine.test_schemas import POCKET, text_of
 from trainyard.core import errors
 from trainyard.engine import grammar_text, types
 from trainyard.engine.core import EngineCore
+from trainyard.engine.inline import InlineEngine
 from trainyard.engine.tokenizer import Tokenizer
 from trainyard.engine.types import Grammar
 
@@ -203,13 +203,25 @@ def test_hostile_grammars_take_bounded_time(grammar: Grammar, core: EngineCore, 
 
 
 def test_a_grammar_that_becomes_too_complex_ends_its_stream_alone(core: EngineCore, tokenizer: Tokenizer) -> None:
-    pattern = "|".join("".join(random.Random(n).choices("ab.", k=60)) for n in range(200))
-    hostile = Grammar(kind="regex", text=f"({pattern})*x{{40000}}")
+    ambiguous = {f"p{n}": {"type": "string", "pattern": f"^(a|b)*a(a|b){{{n + 50}}}$"} for n in range(20)}
+    hostile = schema({"anyOf": [{"type": "object", "properties": ambiguous}] * 30})
     out = drain(core, request(tokenizer, hostile, "bad", max_tokens=60), request(tokenizer, None, "good"))
-    failed = dict(core.failures())
     assert out["good"][-1].finish is not None
-    assert [error.code for error in failed.values()] in ([], ["grammar_too_complex"])
-    assert bool(failed) is (not out["bad"] or out["bad"][-1].finish is None)
+    assert [(name, error.code) for name, error in core.failures()] == [("bad", "grammar_too_complex")]
+    assert core.failures() == []
+
+
+async def test_a_stream_whose_grammar_fails_ends_with_the_error_for_its_reader(core: EngineCore) -> None:
+    tokenizer = Tokenizer.from_directory(POCKET)
+    ambiguous = {f"p{n}": {"type": "string", "pattern": f"^(a|b)*a(a|b){{{n + 50}}}$"} for n in range(20)}
+    hostile = schema({"anyOf": [{"type": "object", "properties": ambiguous}] * 30})
+    engine = InlineEngine(core)
+    with pytest.raises(errors.InvalidRequest, match="too complex to follow") as caught:
+        async for _event in engine.generate(request(tokenizer, hostile, max_tokens=60)):
+            pass
+    assert caught.value.code == "grammar_too_complex"
+    assert (await engine.stats()).active_streams == 0
+    await engine.aclose()
 
 
 def test_a_model_without_a_tokenizer_follows_no_grammar(tmp_path: Path) -> None:

@@ -87,6 +87,6 @@ async def _naming_form(made: Awaitable[Reply | Stream]) -> Reply | Stream:
     try:
         return await made
     except errors.InvalidRequest as error:
-        if error.param != "grammar":
+        if error.code != "invalid_grammar":
             raise
         raise errors.InvalidRequest(error.message, code=error.code, param="response_format", data=error.data) from error
