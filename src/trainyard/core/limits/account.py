@@ -32,14 +32,16 @@ class Consumption:
 
     Attributes:
         quota: Whose zone, day and `reset_at` gave the period.
+        told_until: What has an earlier ledger time is told by the ledger.
         loading: Adds what the ledger has; None where nothing had to be loaded.
     """
 
-    __slots__ = ("cost_micros", "is_loaded", "loading", "period", "quota", "tokens")
+    __slots__ = ("cost_micros", "is_loaded", "loading", "period", "quota", "tokens", "told_until")
 
-    def __init__(self, quota: Quota, period: periods.Period) -> None:
+    def __init__(self, quota: Quota, period: periods.Period, told_until: float) -> None:
         self.quota = quota
         self.period = period
+        self.told_until = told_until
         self.is_loaded = False
         self.loading: asyncio.Task[None] | None = None
         self.tokens = 0
@@ -163,7 +165,10 @@ class Account:
         charged.cost_micros += cost_micros
         consumption = self.consumption
         if consumption is not None and consumption.period.since <= at < consumption.period.until:
-            consumption.add(tokens, cost_micros)
+            if at >= consumption.told_until:
+                consumption.add(tokens, cost_micros)
+            else:  # a clock that went back: the ledger may have told it already or not, so it is asked again
+                self.consumption = None
         if len(seconds) > 1:
             self._forget_seconds()
 
@@ -179,9 +184,9 @@ class Account:
     def open_period(self, quota: Quota, wall_s: float) -> float | None:
         """Begin to count the period of a moment; returns until when the ledger has to be asked, None if it has not."""
         period = periods.period_at(quota, wall_s)
-        consumption = self.consumption = Consumption(quota, period)
         oldest = next((each.number for each in self.seconds if each.running), math.floor(wall_s))
         border = max(self.complete_since, oldest)
+        consumption = self.consumption = Consumption(quota, period, border)
         for each in self.seconds:
             if each.number >= math.floor(border) and period.since <= each.number < period.until:
                 consumption.add(each.tokens, each.cost_micros)

@@ -12,7 +12,8 @@ Keys, each behind the prefix P:
                       born  `l` is complete from here on (wall)
                       last  latest ledger time of what was settled (wall)
                       qs, qe  period of the quota
-                      qT, qt, qc, ql  until when the ledger tells; tokens and cost used; whether its sum is in
+                      qT, qn, qt, qc, ql  until when the ledger tells, and the number of the question to it; tokens
+                            and cost used; whether its answer is in
                       ghost, gt, gc  moment and amounts of work that ended without telling what it used
     o:SUBJECT   sorted set: running reservation -> wall of its begin
     r:SUBJECT   sorted set: reservation -> begin, within the window
@@ -104,7 +105,7 @@ local function read(index)
   local function number(offset) return tonumber(ARGV[at + offset]) end
   return {name = ARGV[at + 1], requests = number(2), tokens = number(3), concurrency = number(4),
           quota_tokens = number(5), quota_cost = number(6), since = number(7), till = number(8),
-          base_T = number(9), base_tokens = ARGV[at + 10], base_cost = ARGV[at + 11]}
+          base_of = number(9), base_tokens = ARGV[at + 10], base_cost = ARGV[at + 11]}
 end
 
 -- Counters that are younger than what a caller has seen lost a window: closed until it has passed.
@@ -135,13 +136,14 @@ local function begin_period(sub, s, born)
   end
   call('HSET', s, 'qs', int(sub.since), 'qe', int(sub.till), 'qT', int(T), 'qt', int(used_tokens), 'qc', int(used_cost),
        'ql', T <= sub.since and '1' or '0')
-  return T, T <= sub.since
+  return T, T <= sub.since, call('HINCRBY', s, 'qn', 1)
 end
 
--- Returns until when the ledger has to be asked before this subject can be judged; nil when it is known.
+-- Returns until when the ledger has to be asked before this subject can be judged, and the number of this question;
+-- nil when it is known.
 local function unknown(sub)
   local s = ensure(sub.name, wall)
-  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'ql', 'ghost', 'born', 'last')
+  local q = call('HMGET', s, 'qs', 'qe', 'qT', 'ql', 'ghost', 'born', 'last', 'qn')
   local born = tonumber(q[6])
   if q[5] and call('EXISTS', P .. 'o:' .. sub.name) == 0 then  -- nothing runs: the ledger has all, from before now
     born = math.max(wall, tonumber(q[7] or 0) + 1)
@@ -152,16 +154,18 @@ local function unknown(sub)
     call('HDEL', s, 'ghost', 'gt', 'gc', 'qs')
     q[1] = false
   end
-  local T, is_loaded = tonumber(q[3]), q[4] == '1'
-  if tonumber(q[1]) ~= sub.since or tonumber(q[2]) ~= sub.till then T, is_loaded = begin_period(sub, s, born) end
+  local T, is_loaded, question = tonumber(q[3]), q[4] == '1', tonumber(q[8])
+  if tonumber(q[1]) ~= sub.since or tonumber(q[2]) ~= sub.till then
+    T, is_loaded, question = begin_period(sub, s, born)
+  end
   if is_loaded then return nil end
-  if sub.base_T == T then
+  if sub.base_of == question then
     call('HINCRBY', s, 'qt', sub.base_tokens)
     call('HINCRBY', s, 'qc', sub.base_cost)
     call('HSET', s, 'ql', '1')
     return nil
   end
-  return T
+  return T, question
 end
 
 local refusals = {'no', ''}
@@ -235,8 +239,8 @@ for index = 1, count do
   local sub = read(index)
   subs[index], names[index] = sub, sub.name
   if sub.since then
-    local T = unknown(sub)
-    if T then loads[#loads + 1] = index; loads[#loads + 1] = T end
+    local T, question = unknown(sub)
+    if T then for _, value in ipairs({index, T, question}) do loads[#loads + 1] = value end end
   end
 end
 if #loads > 2 then return loads end

@@ -35,6 +35,8 @@ class Held(Reservation, kw_only=True):
 class MemoryLimiter:
     """Counts in the memory of this process; right while it is the only one that lets work in.
 
+    Windows begin empty when the process does; quotas are in the ledger and outlive it.
+
     The check of all bars and the take are one step of the event loop: nothing can come between them. A new bar counts
     from the first request that sees it; concurrency, what running work holds, and quotas count what was there before.
     """

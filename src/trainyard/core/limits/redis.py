@@ -95,7 +95,7 @@ class RedisLimiter:
         self._open: dict[str, RedisHeld] = {}
         self._late: deque[tuple[Script, list[Argument]]] = deque()
         self._keeper: asyncio.Task[None] | None = None
-        self._loads: dict[tuple[str, int, int], asyncio.Task[Amount]] = {}
+        self._loads: dict[tuple[str, int, int, int], asyncio.Task[Amount]] = {}
         self._periods: dict[Quota, periods.Period] = {}
 
     async def reserve(self, subjects: Sequence[Subject], amount: Amount) -> Reservation:
@@ -113,11 +113,12 @@ class RedisLimiter:
                 raise _closed(answer[2] / _MICRO)
             if kind == b"no":
                 raise refusals.error(_refusals(subjects, amount, spans, wall_s, answer[2:]), amount, self._window_s)
-            asked = dict(zip([place - 1 for place in answer[2::2]], answer[3::2], strict=True))
+            places = [place - 1 for place in answer[2::3]]
+            asked = zip(places, answer[3::3], answer[4::3], strict=True)
             loaded = await asyncio.gather(
-                *[self._base(subjects[place].name, spans[place], until_us) for place, until_us in asked.items()]
+                *[self._base(subjects[place].name, spans[place], until, number) for place, until, number in asked]
             )
-            bases = {place: (asked[place], base) for place, base in zip(asked, loaded, strict=True)}
+            bases = dict(zip(places, zip(answer[4::3], loaded, strict=True), strict=True))
         raise errors.Unavailable("A quota changes faster than it can be loaded", code=_CODE, retry_after_s=1)
 
     async def settle(self, reservation: Reservation, used: Amount, *, at: float | None = None) -> None:
@@ -232,17 +233,17 @@ class RedisLimiter:
             period = self._periods[quota] = periods.period_at(quota, wall_s)
         return period
 
-    async def _base(self, name: str, span: periods.Period | None, until_us: int) -> Amount:
+    async def _base(self, name: str, span: periods.Period | None, until_us: int, question: int) -> Amount:
         """Ask the ledger, once for all who want to know the same at the same time."""
         assert span is not None
-        key = (name, span.since, until_us)
+        key = (name, question, span.since, until_us)
         task = self._loads.get(key)
         if task is None:
             task = self._loads[key] = asyncio.create_task(self._load(key))
         return await asyncio.shield(task)
 
-    async def _load(self, key: tuple[str, int, int]) -> Amount:
-        name, since, until_us = key
+    async def _load(self, key: tuple[str, int, int, int]) -> Amount:
+        name, _, since, until_us = key
         keep_s = 0.0
         try:
             base = await self._spent(name, since, until_us / _MICRO)

@@ -22,7 +22,7 @@ def test_the_limiter_in_memory_says_what_the_model_says() -> None:
         def make(self, start: float) -> Stand:
             return stands.memory_stand(start)
 
-    run_state_machine_as_test(InMemory, settings=histories(300))
+    run_state_machine_as_test(InMemory, settings=histories(100))
 
 
 def test_the_limiter_in_redis_says_what_the_model_says(redis_server: RedisServer) -> None:
@@ -30,4 +30,4 @@ def test_the_limiter_in_redis_says_what_the_model_says(redis_server: RedisServer
         def make(self, start: float) -> Stand:
             return stands.redis_stand(redis_server.next_url(), start)
 
-    run_state_machine_as_test(InRedis, settings=histories(100))
+    run_state_machine_as_test(InRedis, settings=histories(40))

@@ -257,3 +257,14 @@ async def test_an_idle_key_is_loaded_again(stand: Stand) -> None:
     await stand.limiter.reserve((key("another"),), Amount(1))
     stand.books.write(stand.clock.now() - 5, ["key:other"], Amount(1))
     assert await used_and_held(stand, subject) == (30, 0)
+
+
+async def test_an_entry_from_before_the_clock_went_back_is_counted_once(stand: Stand) -> None:
+    """Its time is earlier than what the ledger was asked for, so the ledger is asked again."""
+    subject = monthly(tokens=1000)
+    reservation = await stand.limiter.reserve((subject,), Amount(100))
+    at = START_S - 5
+    stand.books.write(at, ["key:a"], Amount(60))
+    await stand.limiter.settle(reservation, Amount(60), at=at)
+    assert await used_and_held(stand, subject) == (60, 0)
+    assert stand.books.questions == 2

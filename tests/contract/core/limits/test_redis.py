@@ -1,6 +1,8 @@
 """What only the limiter in Redis has: leases, lost counters, a server that is away."""
 
 import asyncio
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 
@@ -247,6 +249,20 @@ async def test_a_redis_that_hangs_is_away_and_what_it_missed_is_told_later(own_r
     await limiter.aclose()
 
 
+async def test_a_full_redis_lets_nobody_in(own_redis: RedisServer) -> None:
+    limiter = real_limiter(own_redis.url())
+    held = await limiter.reserve((key(requests=9, concurrency=1),), ONE)
+    with Redis.from_url(own_redis.url()) as client:
+        client.config_set("maxmemory", "1")
+        with pytest.raises(errors.Unavailable):
+            await limiter.reserve((key(requests=9, concurrency=1),), ONE)
+        await limiter.settle(held, ONE)
+        client.config_set("maxmemory", "0")
+    async with asyncio.timeout(10):
+        await until_let_in(limiter, key(requests=9, concurrency=1))
+    await limiter.aclose()
+
+
 async def until_let_in(limiter: RedisLimiter, subject: Subject, tokens: int = 1) -> Reservation:
     while True:
         try:
@@ -274,6 +290,17 @@ def test_a_url_of_something_else_is_refused_without_being_repeated(url: str) -> 
         redis_factory.connect(url)
     assert caught.value.param == "redis.url"
     assert "redis://host:6379/0" in caught.value.message
+
+
+def test_without_the_library_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from trainyard.core import errors, redis\n"
+        "try: redis.connect('redis://127.0.0.1:1/0')\n"
+        "except errors.ConfigError as error: print(error.message)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install 'trainyard[redis]'" in told.stdout
 
 
 async def test_a_told_clock_tells_redis(redis_url: str) -> None:
