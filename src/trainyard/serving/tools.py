@@ -1,13 +1,8 @@
-"""Tool calls of models that run here: how they see the tools, and the grammar that keeps their calls whole.
-
-A call is written as Qwen's and Nous' Hermes models were taught to: JSON between `<tool_call>` and `</tool_call>`.
-
-Source:
-    Qwen2.5's and Hermes 2 Pro's published chat templates.
-"""
+"""Tool calls of models that run here: how they see the tools, and the grammar that keeps their calls whole."""
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from trainyard.core import errors
@@ -15,8 +10,31 @@ from trainyard.engine import grammar_text
 from trainyard.engine.types import Grammar
 from trainyard.serving.types import Chat, Tool
 
-OPEN: Final = "<tool_call>"
-CLOSE: Final = "</tool_call>"
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a family of models writes a call.
+
+    Attributes:
+        opener: Stands before it; empty = an answer that begins with a call is one.
+        closer: Stands behind it.
+        arguments: Key of the arguments, beside `name`.
+    """
+
+    opener: str
+    closer: str
+    arguments: str
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether an answer can hold text before calls, and several calls."""
+        return bool(self.opener)
+
+
+HERMES: Final = Style("<tool_call>", "</tool_call>", "arguments")
+"""Source: the published chat templates of Qwen2.5, Qwen3 and Hermes 2 Pro."""
+LLAMA: Final = Style("", "", "parameters")
+"""Source: the published chat templates of Llama 3.1 to 3.3."""
 MAX_CALLS: Final = 8
 """Calls that one answer may hold."""
 
@@ -31,7 +49,15 @@ To call one, answer with its name and arguments as JSON, like this:
 </tool_call>"""
 
 
-def grammar(tools: Sequence[Tool], choice: str, *, is_parallel: bool, form: Grammar | None) -> Grammar:
+def style_of(template: str | None) -> Style:
+    """Tell by a chat template how its model was taught to call."""
+    source = template or ""
+    return LLAMA if '"parameters"' in source and HERMES.opener not in source else HERMES
+
+
+def grammar(
+    tools: Sequence[Tool], choice: str, *, is_parallel: bool, form: Grammar | None, style: Style = HERMES
+) -> Grammar:
     """Say what an answer may be: a call or several, and where the choice is `auto`, text or the form as well.
 
     Raises:
@@ -39,24 +65,28 @@ def grammar(tools: Sequence[Tool], choice: str, *, is_parallel: bool, form: Gram
     """
     named = choice not in ("auto", "required")
     chosen = [tool for tool in tools if not named or tool.name == choice]
-    more = f'("\\n{OPEN}" body){{0,{MAX_CALLS - 1}}}' if is_parallel and not named else ""
-    rules = [f'body: "\\n" ({" | ".join(f"call_{at}" for at in range(len(chosen)))}) "\\n{CLOSE}"']
+    is_repeated = is_parallel and not named and style.may_repeat
+    more = f'("\\n{style.opener}" body){{0,{MAX_CALLS - 1}}}' if is_repeated else ""
+    call = f"({' | '.join(f'call_{at}' for at in range(len(chosen)))})"
+    rules = [f'body: "\\n" {call} "\\n{style.closer}"' if style.opener else f"body: {call}"]
     for at, tool in enumerate(chosen):
-        head = json.dumps(f'{{"name":{json.dumps(tool.name)},"arguments":')
+        head = json.dumps(f'{{"name":{json.dumps(tool.name)},"{style.arguments}":')
         rules += [f'call_{at}: {head} args_{at} "}}"', f"args_{at}: %json {_arguments(tool)}"]
-    return Grammar(kind="lark", text="\n".join([*_start(choice, more, form), *rules, ""]))
+    return Grammar(kind="lark", text="\n".join([*_start(choice, more, form, style), *rules, ""]))
 
 
-def _start(choice: str, more: str, form: Grammar | None) -> list[str]:
-    calls = f'"{OPEN}" body {more}'
+def _start(choice: str, more: str, form: Grammar | None, style: Style) -> list[str]:
+    calls = f'"{style.opener}" body {more}' if style.opener else "body"
     if choice != "auto":
         return [f"start: {calls}"]
     if form is not None:
         return [f"start: form | {calls}", f"form: {_form(form)}"]
+    if not style.opener:
+        return [f"start: TEXT | {calls}", 'TEXT: /(.|\\n)*/ & ~/\\{"name":(.|\\n)*/']
     return [
         f"start: TEXT | lead body {more}",
-        f"TEXT: /(.|\\n)*/ & ~/(.|\\n)*{OPEN}(.|\\n)*/",
-        f"lead[lazy]: /(.|\\n)*{OPEN}/",
+        f"TEXT: /(.|\\n)*/ & ~/(.|\\n)*{style.opener}(.|\\n)*/",
+        f"lead[lazy]: /(.|\\n)*{style.opener}/",
     ]
 
 
@@ -141,7 +171,7 @@ def _as_text(turn: Mapping[str, object]) -> dict[str, Any]:
     for call in calls:
         said = {"name": call["function"]["name"], "arguments": _read(call["function"]["arguments"])}
         text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        written.append(f"{OPEN}\n{text}\n{CLOSE}")
+        written.append(f"{HERMES.opener}\n{text}\n{HERMES.closer}")
     return {"role": turn["role"], "content": "\n".join(written)}
 
 

@@ -5,10 +5,10 @@ import re
 import secrets
 from typing import Final, Literal
 
-from trainyard.serving.tools import CLOSE, OPEN
+from trainyard.serving.tools import HERMES, Style
 from trainyard.serving.types import ToolDelta
 
-_HEAD: Final = re.compile(r'\s*\{"name":("(?:[^"\\]|\\.)*"),"arguments":')
+_BEGINNING: Final = '{"name":'
 
 
 class ToolReader:
@@ -18,8 +18,11 @@ class ToolReader:
         calls: Calls that have begun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: Style = HERMES) -> None:
         self.calls = 0
+        self._style = style
+        self._head = re.compile(r'\s*\{"name":("(?:[^"\\]|\\.)*"),"' + style.arguments + '":')
+        self._has_begun = False
         self._state: Literal["text", "head", "arguments", "tail"] = "text"
         self._held = ""
         self._depth = 0
@@ -43,15 +46,9 @@ class ToolReader:
         """Do one step; false when more text is needed."""
         match self._state:
             case "text":
-                before, marker, after = self._held.partition(OPEN)
-                if not marker:
-                    keep = _overlap(self._held)
-                    before, after = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-                said.append(self._shown(before))
-                self._held, self._state = after, "head" if marker else "text"
-                return bool(marker)
+                return self._read_text(said) if self._style.opener else self._read_beginning(said)
             case "head":
-                head = _HEAD.match(self._held)
+                head = self._head.match(self._held)
                 if head is None:
                     return False
                 call_id = f"call_{secrets.token_hex(12)}"
@@ -62,10 +59,31 @@ class ToolReader:
             case "arguments":
                 return self._read_arguments(deltas)
             case "tail":
-                _, marker, after = self._held.partition(CLOSE)
+                _, marker, after = self._held.partition(self._style.closer) if self._style.closer else ("", "", "")
                 if marker:
                     self._held, self._state = after, "text"
                 return bool(marker)
+
+    def _read_text(self, said: list[str]) -> bool:
+        opener = self._style.opener
+        before, marker, after = self._held.partition(opener)
+        if not marker:
+            keep = _overlap(self._held, opener)
+            before, after = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        said.append(self._shown(before))
+        self._held, self._state = after, "head" if marker else "text"
+        return bool(marker)
+
+    def _read_beginning(self, said: list[str]) -> bool:
+        """Tell by its first letters whether the whole answer is a call."""
+        if not self._has_begun and self._held.startswith(_BEGINNING):
+            self._state = "head"
+            return True
+        if self._has_begun or not _BEGINNING.startswith(self._held):
+            self._has_begun = True
+            said.append(self._held)
+            self._held = ""
+        return False
 
     def _read_arguments(self, deltas: list[ToolDelta]) -> bool:
         end = next((at for at, letter in enumerate(self._held, 1) if self._closes(letter)), None)
@@ -96,6 +114,7 @@ class ToolReader:
         return "" if self.calls and not text.strip() else text
 
 
-def _overlap(text: str) -> int:
+def _overlap(text: str, opener: str) -> int:
     """Count the letters at the end that may be the beginning of a marker."""
-    return next((size for size in range(min(len(OPEN) - 1, len(text)), 0, -1) if OPEN.startswith(text[-size:])), 0)
+    longest = min(len(opener) - 1, len(text))
+    return next((size for size in range(longest, 0, -1) if opener.startswith(text[-size:])), 0)

@@ -71,6 +71,53 @@ def test_the_grammar_admits_what_the_choice_allows(choice: str, is_parallel: boo
     assert admits(tools.grammar(ALL, choice, is_parallel=is_parallel, form=None), text) is is_good
 
 
+@pytest.mark.parametrize(
+    ("choice", "text", "is_good"),
+    [
+        ("auto", '{"name":"add","parameters":{"a":1}}', True),
+        ("auto", "Just text {", True),
+        ("auto", '{"other":1}', True),
+        ("auto", '{"name":"add","parameters":{}}', False),
+        ("auto", '{"name":"somebody"}', False),
+        ("required", '{"name":"now","parameters":{}}', True),
+        ("required", '{"name":"now","parameters":{}}{"name":"now","parameters":{}}', False),
+        ("required", "hello", False),
+    ],
+)
+def test_a_model_of_llamas_kind_calls_in_its_own_way(choice: str, text: str, is_good: bool) -> None:
+    assert admits(tools.grammar(ALL, choice, is_parallel=True, form=None, style=tools.LLAMA), text) is is_good
+
+
+@pytest.mark.parametrize(
+    ("template", "style"),
+    [
+        (None, tools.HERMES),
+        ("{{ messages }}", tools.HERMES),
+        ("{{ '<tool_call>' }}{% if tools %}\"parameters\"{% endif %}", tools.HERMES),
+        ('{{ \'{"name": "\' + call.name + \'", "parameters": \' }}', tools.LLAMA),
+    ],
+)
+def test_the_way_of_calling_is_told_by_the_template(template: str | None, style: tools.Style) -> None:
+    assert tools.style_of(template) is style
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "calls"),
+    [
+        ('{"name":"add","parameters":{"a":{"b":1}}}', "", [("add", '{"a":{"b":1}}')]),
+        ('{"nam', '{"nam', []),
+        ('{"nameless":1}', '{"nameless":1}', []),
+        ('Say {"name":"add","parameters":{}}', 'Say {"name":"add","parameters":{}}', []),
+        ("", "", []),
+    ],
+)
+def test_calls_of_llamas_kind_are_whole_answers(text: str, said: str, calls: list[tuple[str, str]]) -> None:
+    for size in (1, 3, 100):
+        shown, whole, _ = read([text[at : at + size] for at in range(0, len(text), size)], tools.LLAMA)
+        assert shown == said
+        assert [(one.name, one.arguments) for one in whole] == calls
+
+
 def test_text_beside_tools_keeps_its_form() -> None:
     schema = {"type": "object", "properties": {"z": {"type": "null"}}, "required": ["z"]}
     form = Grammar(kind="json_schema", text=json.dumps(schema))
@@ -90,8 +137,8 @@ def test_arguments_that_cannot_be_kept_are_refused_with_the_name_of_the_tool(par
     assert (caught.value.code, caught.value.param) == ("invalid_function_parameters", "tools")
 
 
-def read(parts: list[str]) -> tuple[str, tuple[ToolDelta, ...], list[ToolDelta]]:
-    reader = ToolReader()
+def read(parts: list[str], style: tools.Style = tools.HERMES) -> tuple[str, tuple[ToolDelta, ...], list[ToolDelta]]:
+    reader = ToolReader(style)
     said, deltas = "", list[ToolDelta]()
     for part in parts:
         text, new = reader.push(part)

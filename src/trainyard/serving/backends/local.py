@@ -4,6 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
+from msgspec import structs
+
 from trainyard.core import errors
 from trainyard.engine import generation, grammar_text, types
 from trainyard.engine.base import Engine, Engines
@@ -25,7 +27,7 @@ class LocalPrompt:
     engine: Engine
     tokenizer: Tokenizer
     request: TextRequest
-    has_tools: bool = False
+    calls: tools.Style | None = None  # how the model writes calls, where it may call
     _drawn: dict[int, int] = field(default_factory=dict)
 
     @property
@@ -49,7 +51,7 @@ class LocalPrompt:
         request = replace(
             self.request, seed=None if seed is None else (seed + choice) % _SEEDS, timeout_s=max(timeout_s, 0.001)
         )
-        reader = ToolReader() if self.has_tools else None
+        reader = None if self.calls is None else ToolReader(self.calls)
         async with aclosing(generation.stream_text(self.engine, self.tokenizer, request)) as texts:
             async for text in texts:
                 self._drawn[choice] = text.completion_tokens
@@ -91,11 +93,11 @@ class LocalBackend:
         engine, tokenizer, info = await self._parts(target.base_model)
         prepared = []
         for prompt in ask.prompts:
-            form, has_tools = await _form(prompt, ask)
+            form, calls = await _form(tokenizer, prompt, ask)
             ids = await _encode(tokenizer, prompt, ask, info.vocab_size)
             limit = budget.answer_tokens(ask, len(ids), info.max_positions)
             request = replace(_request(target, ask, prompt, ids, limit), grammar=form)
-            prepared.append(LocalPrompt(engine, tokenizer, request, has_tools))
+            prepared.append(LocalPrompt(engine, tokenizer, request, calls))
         return prepared
 
     async def count(self, target: Target, ask: EmbedAsk) -> int:
@@ -125,24 +127,27 @@ class LocalBackend:
         return engine, tokenizer, self._infos[model]
 
 
-async def _form(prompt: Prompt, ask: Ask) -> tuple[Grammar | None, bool]:
-    """Say what the text has to be, checked, and whether it may hold tool calls.
+async def _form(tokenizer: Tokenizer, prompt: Prompt, ask: Ask) -> tuple[Grammar | None, tools.Style | None]:
+    """Say what the text has to be, checked, and how it writes tool calls, if it may hold some.
 
     Raises:
         errors.InvalidRequest: The form, or the parameters of a tool, cannot be kept.
     """
     callable_tools = prompt.tools if isinstance(prompt, Chat) and ask.tool_choice != "none" else ()
     if ask.form is None and not callable_tools:
-        return None, False
+        return None, None
+    style = tools.style_of(tokenizer.chat_template)
 
-    def make() -> tuple[Grammar | None, bool]:
+    def make() -> tuple[Grammar | None, tools.Style | None]:
         if ask.form is not None:
             grammar_text.validate_grammar(ask.form)
         if not callable_tools:
-            return ask.form, False
-        form = tools.grammar(callable_tools, ask.tool_choice, is_parallel=ask.parallel_tool_calls, form=ask.form)
+            return ask.form, None
+        form = tools.grammar(
+            callable_tools, ask.tool_choice, is_parallel=ask.parallel_tool_calls, form=ask.form, style=style
+        )
         grammar_text.validate_grammar(form)
-        return form, True
+        return form, style
 
     size = sum([len(str(tool.parameters)) for tool in callable_tools]) + len(ask.form.text if ask.form else "")
     return await beside_loop(size, make)
@@ -154,7 +159,9 @@ def _with_calls(piece: Piece, reader: ToolReader) -> Piece:
     if piece.finish_reason is not None:
         text += reader.flush()
     is_called = piece.finish_reason == "stop" and reader.calls > 0
-    return replace(piece, text=text, tool_calls=calls, finish_reason="tool_calls" if is_called else piece.finish_reason)
+    return structs.replace(
+        piece, text=text, tool_calls=calls, finish_reason="tool_calls" if is_called else piece.finish_reason
+    )
 
 
 async def _encode(tokenizer: Tokenizer, prompt: Prompt, ask: Ask, vocab_size: int) -> Sequence[int]:
