@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "failures.md"
 
 
@@ -21,6 +23,11 @@ def rows() -> list[Row]:
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [_row(*line[:3]) for line in cells if line[0] != "failure"]
+
+
+def shows(failure: str) -> pytest.MarkDecorator:
+    """Mark the test that makes a row happen; it is given the row."""
+    return pytest.mark.parametrize("row", [row for row in rows() if row.failure == failure], ids=[failure])
 
 
 def _row(failure: str, seen: str, codes: str) -> Row:

@@ -1,5 +1,6 @@
 """Every row of docs/failures.md, made to happen to a real server."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -18,28 +19,17 @@ from trainyard.core.db import Database
 from trainyard.sdk import ConflictError, ConnectionError, ServerError, TrainyardAPIError
 from trainyard.sdk.local_server import LocalServer
 
-Scenario = Callable[[Row, LocalServer, Path], None]
-SCENARIOS: dict[str, Scenario] = {}
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> LocalServer:
-    """A server of the test's own, started by the scenarios that need one."""
-    return LocalServer(tmp_path / "data")
-
-
-def scenario(failure: str) -> Callable[[Scenario], Scenario]:
-    def keep(function: Scenario) -> Scenario:
-        SCENARIOS[failure] = function
-        return function
-
-    return keep
-
-
-@pytest.mark.parametrize("row", table.rows(), ids=lambda row: row.failure)
-@pytest.mark.timeout(240)
-def test_the_page_of_failures_tells_the_truth(row: Row, server: LocalServer, tmp_path: Path) -> None:
-    SCENARIOS[row.failure](row, server, tmp_path)
+def test_every_row_of_the_page_is_made_to_happen() -> None:
+    shown = [
+        name
+        for file in HERE.glob("test_*.py")
+        for name in re.findall(r'^@table\.shows\("(.+)"\)', file.read_text(), re.M)
+    ]
+    assert sorted(shown) == sorted(row.failure for row in table.rows())
 
 
 def refusals(act: Callable[[], object], last: type[TrainyardAPIError]) -> list[TrainyardAPIError]:
@@ -58,8 +48,8 @@ def refusals(act: Callable[[], object], last: type[TrainyardAPIError]) -> list[T
     return seen
 
 
-@scenario("engine killed between `forward_backward` and `optim_step`")
-def engine_killed_between(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("engine killed between `forward_backward` and `optim_step`")
+def test_an_engine_killed_between_two_calls(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
         run = yard.trained(client, steps=2)
         run.forward_backward(yard.LESSON)
@@ -75,7 +65,6 @@ def engine_killed_between(row: Row, server: LocalServer, tmp_path: Path) -> None
     assert wrong == []
 
 
-@pytest.mark.timeout(240)
 def test_steps_that_a_crash_took_are_told_by_the_status(server: LocalServer) -> None:
     with server, Client(server.key, server.url) as client:
         run = client.create_run(base_model=yard.POCKET, lora_r=256, seed=3)  # over 16 MB: not written after each step
@@ -94,8 +83,8 @@ def test_steps_that_a_crash_took_are_told_by_the_status(server: LocalServer) -> 
         assert run.optim_step().step == durable + 1
 
 
-@scenario("engine killed during a stream")
-def engine_killed_in_stream(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("engine killed during a stream")
+def test_an_engine_killed_during_a_stream(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
         run = yard.trained(client, steps=1)
         pieces = run.sample_stream("The green", max_tokens=1500)
@@ -110,8 +99,8 @@ def engine_killed_in_stream(row: Row, server: LocalServer, tmp_path: Path) -> No
     assert wrong == []
 
 
-@scenario("engine dies five times in 60 s")
-def engine_crash_loop(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("engine dies five times in 60 s")
+def test_an_engine_that_dies_again_and_again(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server, Client(server.key, server.url) as client, yard.bystander(client) as wrong:
         killed: set[int | None] = {None}
         for _ in range(5):
@@ -127,8 +116,8 @@ def engine_crash_loop(row: Row, server: LocalServer, tmp_path: Path) -> None:
     assert wrong == []
 
 
-@scenario("whole server killed")
-def server_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("whole server killed")
+def test_a_whole_server_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server:
         with Client(server.key, server.url) as client:
             run = yard.trained(client, steps=3)
@@ -152,8 +141,8 @@ def server_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
             assert again.optim_step().step == 4
 
 
-@scenario("HTTP process killed")
-def http_killed(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("HTTP process killed")
+def test_a_killed_http_process_leaves_the_engines_alone(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server, Client(server.key, server.url) as client:
         run = yard.trained(client, steps=1)
         run.forward_backward(yard.LESSON)
@@ -172,8 +161,8 @@ def refused_start(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
     return done
 
 
-@scenario("port taken at start")
-def port_taken(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("port taken at start")
+def test_a_port_that_is_taken(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = str(holder.getsockname()[1])
         done = refused_start("--port", port, "--data-dir", "data", cwd=tmp_path)
@@ -181,15 +170,15 @@ def port_taken(row: Row, server: LocalServer, tmp_path: Path) -> None:
     assert port in done.stderr
 
 
-@scenario("data directory not writable")
-def directory_not_writable(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("data directory not writable")
+def test_a_data_directory_that_cannot_be_written(row: Row, server: LocalServer, tmp_path: Path) -> None:
     done = refused_start("--port", "0", "--data-dir", "/proc/self/data", cwd=tmp_path)  # not even root can write there
     assert done.returncode == row.exit_code
     assert "/proc/self/data cannot be written" in done.stderr
 
 
-@scenario("second server on the same data directory")
-def second_server(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("second server on the same data directory")
+def test_a_second_server_on_one_data_directory(row: Row, server: LocalServer, tmp_path: Path) -> None:
     with server:
         done = refused_start("--port", "0", "--data-dir", str(server.data_dir), cwd=tmp_path)
         assert done.returncode == row.exit_code
@@ -197,8 +186,8 @@ def second_server(row: Row, server: LocalServer, tmp_path: Path) -> None:
         assert httpx.get(f"{server.url}/readyz").status_code == httpx.codes.OK
 
 
-@scenario("database written by a newer version")
-def newer_database(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("database written by a newer version")
+def test_a_database_of_a_newer_version(row: Row, server: LocalServer, tmp_path: Path) -> None:
     path = server.data_dir / "trainyard.db"
     server.data_dir.mkdir()
     with closing(Database(f"sqlite:///{path}")) as database:
@@ -212,8 +201,8 @@ def newer_database(row: Row, server: LocalServer, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@scenario("configuration wrong")
-def wrong_configuration(row: Row, server: LocalServer, tmp_path: Path) -> None:
+@table.shows("configuration wrong")
+def test_a_wrong_configuration(row: Row, server: LocalServer, tmp_path: Path) -> None:
     (tmp_path / "trainyard.yaml").write_text("server: {prot: 9000}\n")
     done = refused_start("--data-dir", "data", cwd=tmp_path)
     assert done.returncode == row.exit_code
