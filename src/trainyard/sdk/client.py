@@ -55,6 +55,7 @@ class Client(Door):
     generate_stream = Verb(serving_calls.generate_stream, Door.stream)
     chat = Verb(serving_calls.chat, Door.send)
     chat_stream = Verb(serving_calls.chat_stream, Door.stream)
+    embed = Verb(serving_calls.embed, Door.send)
 
     create_key = Verb(admin_calls.create_key, Door.send)
     list_keys = Verb(admin_calls.list_keys, Door.send)
@@ -114,6 +115,7 @@ class AsyncClient(AsyncDoor):
     generate_stream = Verb(serving_calls.generate_stream, AsyncDoor.stream)
     chat = Verb(serving_calls.chat, AsyncDoor.send)
     chat_stream = Verb(serving_calls.chat_stream, AsyncDoor.stream)
+    embed = Verb(serving_calls.embed, AsyncDoor.send)
 
     create_key = Verb(admin_calls.create_key, AsyncDoor.send)
     list_keys = Verb(admin_calls.list_keys, AsyncDoor.send)

@@ -116,6 +116,19 @@ class Batch(Result):
     results: list[Result]
 
 
+class Vectors(Result):
+    """Answer of `embed`, in the shape of OpenAI's embeddings."""
+
+    model: str
+    data: list[Result]
+    usage: Result
+
+    @property
+    def vectors(self) -> list[list[float]]:
+        """One vector per text."""
+        return [row["embedding"] for row in self["data"]]
+
+
 class Chat(Result):
     """Answer of `chat`, in the shape of a chat completion."""
 

@@ -118,6 +118,12 @@ def chat_stream(
     return StreamCall("/v1/chat/completions", _chat_text, body | {"messages": list(messages), "stream": True})
 
 
+def embed(texts: Sequence[str], *, model: str | None = None, dimensions: int | None = None) -> Call[results.Vectors]:
+    """Turn texts into vectors of length 1; `vectors` of the result are in their order."""
+    body = given(input=list(texts), model=model, dimensions=dimensions)
+    return Call("POST", "/v1/embeddings", results.Vectors, body, is_idempotent=True)
+
+
 def _sampling(
     model: str | None,
     max_tokens: int | None,

@@ -87,6 +87,11 @@ VERBS: list[Case] = [
         {"choices": [{"message": {"content": "hi"}}]}, {"choices": [{"message": {"content": "hi"}}]},
     ),
     (
+        "embed", (("a", "b"),), {"model": "m", "dimensions": 2},
+        "POST /v1/embeddings", {"input": ["a", "b"], "model": "m", "dimensions": 2},
+        {"data": [{"embedding": [1.0]}]}, {"data": [{"embedding": [1.0]}]},
+    ),
+    (
         "chat", (MESSAGES,), {}, "POST /v1/chat/completions", {"messages": MESSAGES},
         {"choices": [{"message": {"content": "hi"}}]}, {"choices": [{"message": {"content": "hi"}}]},
     ),
