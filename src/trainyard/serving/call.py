@@ -1,7 +1,8 @@
 """The circumstances of one request, as far as the service needs them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from trainyard.core.principal import Principal
 from trainyard.serving.cache import policy
@@ -12,8 +13,7 @@ def _unnoted(**_fields: object) -> None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """Who asks, by which way.
 
     Attributes:

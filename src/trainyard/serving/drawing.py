@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
@@ -16,8 +17,7 @@ from trainyard.serving.types.tally import Tally
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What is to be drawn.
 
     Attributes:

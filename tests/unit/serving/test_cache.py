@@ -3,10 +3,11 @@
 import asyncio
 import random
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
@@ -51,19 +52,19 @@ def key(ask: Ask = ASK, tenant: str = "default", target: Target = TARGET) -> byt
 
 
 def test_every_field_of_a_request_either_matters_or_is_known_not_to() -> None:
-    assert {field.name for field in fields(Ask)} == {*MATTERS, *MATTERS_NOT}
+    assert set(Ask.__struct_fields__) == {*MATTERS, *MATTERS_NOT}
 
 
 @pytest.mark.parametrize("name", MATTERS)
 def test_a_parameter_that_matters_changes_the_key(name: str) -> None:
     changed: dict[str, Any] = {name: MATTERS[name]}
-    assert key(replace(ASK, **changed)) != key()
+    assert key(structs.replace(ASK, **changed)) != key()
 
 
 @pytest.mark.parametrize("name", MATTERS_NOT)
 def test_what_does_not_matter_does_not(name: str) -> None:
     changed: dict[str, Any] = {name: MATTERS_NOT[name]}
-    assert key(replace(ASK, **changed)) == key()
+    assert key(structs.replace(ASK, **changed)) == key()
 
 
 def test_any_two_different_requests_have_different_keys() -> None:
@@ -71,15 +72,15 @@ def test_any_two_different_requests_have_different_keys() -> None:
     draws, seen = random.Random(7), dict[bytes, frozenset[str]]()
     for _ in range(2000):
         names = frozenset(draws.sample(list(MATTERS), draws.randrange(len(MATTERS))))
-        ask = replace(ASK, **{name: MATTERS[name] for name in names})
+        ask = structs.replace(ASK, **{name: MATTERS[name] for name in names})
         says = names - {"default_max_tokens"} if "max_tokens" in names else names
         assert seen.setdefault(key(ask), says) == says
     assert len(seen) == len(set(seen.values())) > 1000
 
 
 def test_a_length_that_is_named_makes_the_dialects_default_irrelevant() -> None:
-    named = replace(ASK, max_tokens=9)
-    assert key(named) == key(replace(named, default_max_tokens=16))
+    named = structs.replace(ASK, max_tokens=9)
+    assert key(named) == key(structs.replace(named, default_max_tokens=16))
 
 
 @pytest.mark.parametrize(
@@ -87,17 +88,19 @@ def test_a_length_that_is_named_makes_the_dialects_default_irrelevant() -> None:
     ["", "hi ", [104, 105], [], Chat([]), Chat([{"role": "user", "content": "hi"}]), Chat([{"role": "user"}])],
 )
 def test_every_form_of_prompt_is_its_own(prompt: Any) -> None:
-    assert key(replace(ASK, prompts=[prompt])) != key()
+    assert key(structs.replace(ASK, prompts=[prompt])) != key()
 
 
 def test_prompts_are_told_apart_by_where_they_end() -> None:
-    assert key(replace(ASK, prompts=["ab", "c"])) != key(replace(ASK, prompts=["a", "bc"]))
+    assert key(structs.replace(ASK, prompts=["ab", "c"])) != key(structs.replace(ASK, prompts=["a", "bc"]))
 
 
 def test_tools_count() -> None:
     plain = Chat([{"role": "user", "content": "hi"}])
     for tool in (Tool("f", "d", {}), Tool("f", "e", {}), Tool("f", "d", {"type": "object"})):
-        assert key(replace(ASK, prompts=[replace(plain, tools=[tool])])) != key(replace(ASK, prompts=[plain]))
+        assert key(structs.replace(ASK, prompts=[replace(plain, tools=[tool])])) != key(
+            structs.replace(ASK, prompts=[plain])
+        )
 
 
 def test_tenant_model_and_revision_count() -> None:
@@ -199,7 +202,7 @@ def test_an_age_is_a_number_of_seconds(age: str) -> None:
 
 @pytest.mark.parametrize(("temperature", "seed", "is_so"), [(0.0, None, True), (1.0, None, False), (1.0, 0, True)])
 def test_greedy_and_seeded_requests_are_deterministic(temperature: float, seed: int | None, is_so: bool) -> None:
-    assert policy.is_deterministic(replace(ASK, temperature=temperature, seed=seed)) is is_so
+    assert policy.is_deterministic(structs.replace(ASK, temperature=temperature, seed=seed)) is is_so
 
 
 # ---------------------------------------------------------------- the shared part
@@ -312,5 +315,5 @@ async def test_a_cache_that_cannot_be_tended_is_tried_again(clock: FakeClock) ->
 
 
 def test_a_request_has_only_fields_with_a_default_or_a_meaning() -> None:
-    required = {field.name for field in fields(Ask) if field.default is MISSING and field.default_factory is MISSING}
+    required = {field.name for field in structs.fields(Ask) if field.required}
     assert required == {"model", "prompts", "param", "default_max_tokens"}

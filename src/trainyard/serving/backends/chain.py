@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 import structlog
+from msgspec import structs
 
 from trainyard.core import errors
 from trainyard.core.catalog import ModelEntry, ModelRegistry
@@ -42,7 +43,7 @@ class ChainBackend:
         rest = self._fallbacks(target)
         if not rest:
             return await self._own(target).prepare(target, ask)
-        return [await self._first(target, replace(ask, prompts=[prompt]), rest) for prompt in ask.prompts]
+        return [await self._first(target, structs.replace(ask, prompts=[prompt]), rest) for prompt in ask.prompts]
 
     async def count(self, target: Target, ask: EmbedAsk) -> int:
         """Count for the model itself; a fallback's vectors would lie in another space."""
@@ -172,4 +173,4 @@ def _named(piece: Piece, found: _Found) -> Piece:
     if found.name is None:
         return piece
     read = found.prepared.prompt_tokens if piece.prompt_tokens is None else piece.prompt_tokens
-    return replace(piece, model=found.name, prompt_tokens=read)
+    return structs.replace(piece, model=found.name, prompt_tokens=read)

@@ -2,7 +2,6 @@
 
 import hashlib
 import operator
-from dataclasses import fields
 from typing import Final
 
 import msgspec
@@ -12,7 +11,7 @@ from trainyard.serving.types import Ask, Target
 IRRELEVANT: Final = frozenset({"model", "param", "end_user", "max_tokens", "default_max_tokens"})
 """Fields of `Ask` that the key leaves out as they stand: the target says which model, and the two lengths are one."""
 
-_relevant = operator.attrgetter(*[field.name for field in fields(Ask) if field.name not in IRRELEVANT])
+_relevant = operator.attrgetter(*[name for name in Ask.__struct_fields__ if name not in IRRELEVANT])
 _encode = msgspec.msgpack.Encoder().encode
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from trainyard.core import errors
 from trainyard.serving.batch import Batch, Part
@@ -34,7 +35,7 @@ class Batching:
         order: list[Part] = []
         try:
             for at, ask in enumerate(asks):
-                one = replace(request, ask=ask)
+                one = structs.replace(request, ask=ask)
                 key = one.key if self._is_cacheable(one) else None
                 known = made.get(at if key is None else key)
                 if known is None:

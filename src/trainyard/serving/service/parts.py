@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from trainyard.core.clock import Clock
 from trainyard.core.metering.base import Meter
 from trainyard.core.metering.types import Job
@@ -20,8 +22,7 @@ from trainyard.serving.types.tally import Usage
 from trainyard.serving.work import Keeper
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request whose model was found.
 
     Attributes:

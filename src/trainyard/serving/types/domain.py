@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from trainyard.core.metering.types import FREE, Prices
 from trainyard.core.ports.adapters import AdapterModel
 from trainyard.engine.types import Grammar
@@ -42,8 +44,7 @@ Prompt = str | Sequence[int] | Chat
 """Text, token ids, or a chat."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Struct, frozen=True, kw_only=True):
     """One request for text.
 
     Attributes:
@@ -133,8 +134,7 @@ class ToolDelta:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """What became certain of one answer; the last piece has a finish reason.
 
     Attributes:

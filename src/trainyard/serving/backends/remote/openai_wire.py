@@ -1,7 +1,7 @@
 """OpenAI's dialect towards an upstream: chat and completions, whole and as server-sent events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -104,7 +104,7 @@ class ChatWire:
         tokens = answers.chat_tokens(choice.logprobs)
         drawn = len(tokens) or counts.drawn_bound(text, [call.arguments for call in calls], self.max_tokens)
         made = answers.counted(answer.usage, answer.model, drawn, text=text, tokens=tokens, finish=finish)
-        return replace(made, tool_calls=calls) if calls else made
+        return msgspec.structs.replace(made, tool_calls=calls) if calls else made
 
     def reader(self) -> Reader:
         """Begin to read a stream."""

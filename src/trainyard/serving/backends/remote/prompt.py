@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from trainyard.core import errors
 from trainyard.serving.backends.remote import failures
@@ -104,7 +106,7 @@ class RemotePrompt:
         """Charge both attempts; what the first did not count itself stays the bound that was reserved."""
         told = [self.prompt_tokens if one.prompt_tokens is None else one.prompt_tokens for one in (first, again)]
         drawn = first.completion_tokens + again.completion_tokens
-        return replace(again, prompt_tokens=sum(told), completion_tokens=drawn)
+        return structs.replace(again, prompt_tokens=sum(told), completion_tokens=drawn)
 
     def _seed(self, choice: int) -> int | None:
         return None if self.seed is None else (self.seed + choice) % _SEEDS
