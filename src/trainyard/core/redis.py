@@ -68,10 +68,15 @@ def answering(code: str) -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise unavailable(code, error) from error
+        note(error)
+        raise unavailable(code) from error
 
 
-def unavailable(code: str, cause: BaseException) -> errors.Unavailable:
-    """Make the error for a failure of Redis; the log says why, for strangers read the message."""
+def note(cause: BaseException) -> None:
+    """Write to the log what went wrong; strangers read the message of the error, so it is not in there."""
     _log.warning("Redis does not answer: %s", " ".join(str(cause).split()) or type(cause).__name__)
+
+
+def unavailable(code: str) -> errors.Unavailable:
+    """Make the error for a failure of Redis."""
     return errors.Unavailable("Redis does not answer; the log says why", code=code, retry_after_s=1)

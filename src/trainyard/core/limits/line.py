@@ -74,10 +74,10 @@ class ScriptLine:
                 try:
                     await self._send(batch)
                 finally:
-                    self._fail(batch, RuntimeError("the line broke off"))
+                    self._fail(batch)
         finally:
             self._worker = None
-            self._fail(self._waiting, RuntimeError("the line broke off"))
+            self._fail(self._waiting)
             self._waiting.clear()
 
     async def _send(self, batch: Sequence[_Call]) -> None:
@@ -88,9 +88,9 @@ class ScriptLine:
                     for text in {each.script.text for each in unknown}:
                         await self._client.script_load(text)
                     self._hand_out(unknown, await self._ask(unknown))
-        except errors.Unavailable as error:
+        except errors.Unavailable:
             # Those behind would only wait as long for the same.
-            self._fail([*batch, *self._waiting], error.__cause__ or error)
+            self._fail([*batch, *self._waiting])
             self._waiting.clear()
 
     async def _ask(self, batch: Sequence[_Call]) -> list[Any]:
@@ -108,12 +108,14 @@ class ScriptLine:
             if isinstance(answer, NoScriptError):
                 unknown.append(call)
             elif isinstance(answer, BaseException):
-                self._fail([call], answer)
+                redis_factory.note(answer)
+                self._fail([call])
             elif not call.future.done():
                 call.future.set_result(answer)
         return unknown
 
-    def _fail(self, calls: Sequence[_Call] | deque[_Call], cause: BaseException) -> None:
+    def _fail(self, calls: Sequence[_Call] | deque[_Call]) -> None:
+        """End the calls that nobody has answered."""
         for call in calls:
             if not call.future.done():
-                call.future.set_exception(redis_factory.unavailable(self._code, cause))
+                call.future.set_exception(redis_factory.unavailable(self._code))

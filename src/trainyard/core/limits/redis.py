@@ -164,7 +164,9 @@ class RedisLimiter:
                     arguments += [each.id, each.amount.tokens, each.amount.cost_micros, each.begun_us, len(names)]
                     arguments += names
             # What is settled from here on goes down the line behind this, so that nothing ended is held again.
-            await asyncio.wait([self._line.call(self._renewal, arguments)])
+            told = self._line.call(self._renewal, arguments)
+            await asyncio.wait([told])
+            told.exception()  # the log has it, and the next renewal comes before the lease ends
 
     async def aclose(self) -> None:
         """Tell what is still to be told, if Redis is there, and close the connections."""
