@@ -76,9 +76,13 @@ async def eve(server: LocalServer) -> AsyncIterator[Caller]:
 
 
 @asynccontextmanager
-async def new_caller(server: LocalServer, **bars: dict[str, int]) -> AsyncIterator[Caller]:
+async def new_caller(
+    server: LocalServer,
+    limits: dict[str, int | None] | None = None,
+    quota: dict[str, int | float | str | None] | None = None,
+) -> AsyncIterator[Caller]:
     with Client(server.key, server.url) as admin:
-        made = admin.create_key("bob", scopes=["generate"], **bars)
+        made = admin.create_key("bob", scopes=["generate"], limits=limits, quota=quota)
     async with callers.caller(server.url, made.key) as one:
         yield one
 

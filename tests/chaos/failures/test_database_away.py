@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -67,15 +67,19 @@ Outage = Callable[[OwnPostgres], AbstractContextManager[None]]
 @contextmanager
 def stopped(postgres: OwnPostgres) -> Iterator[None]:
     postgres.stop(signal.SIGINT)
-    yield
-    postgres.start()
+    try:
+        yield
+    finally:
+        postgres.start()
 
 
 @contextmanager
 def killed(postgres: OwnPostgres) -> Iterator[None]:
     postgres.stop(signal.SIGQUIT)
-    yield
-    postgres.start()
+    try:
+        yield
+    finally:
+        postgres.start()
 
 
 def own_entries(place: Place, told: list[Told]) -> list[callers.Entry]:
@@ -93,13 +97,15 @@ def is_caught_up(place: Place) -> bool:
 async def outage(row: Row, place: Place, bob: Caller, fails: Outage) -> None:
     url = place.server.url
     own: list[Told] = []
-    async with callers.crowd(bob, 4) as told:
+    async with callers.crowd(bob, 4) as told, AsyncExitStack() as undo:
         streams = [asyncio.create_task(bob.ask(model="slow", stream=number % 2 == 0)) for number in range(10)]
         await asyncio.sleep(0.5)
-        away = fails(place.postgres)
-        await asyncio.to_thread(away.__enter__)
+        undo.push_async_callback(asyncio.to_thread, (away := ExitStack()).close)
+        await asyncio.to_thread(away.enter_context, fails(place.postgres))
         await asyncio.sleep(1)  # keys are compared with the database twice a second
-        for one in await asyncio.gather(*(bob.ask(stream=number % 2 == 0) for number in range(20))):
+        keys = [f"{fails.__name__} {number}" for number in range(20)]
+        refused = await asyncio.gather(*(bob.ask(stream="0" in key, idempotency_key=key) for key in keys))
+        for one in refused:
             assert (one.status, one.code) == (row.statuses[0], row.codes[0])
             assert one.took_s < REFUSED_WITHIN_S
             assert int(one.headers["retry-after"]) >= 1
@@ -107,7 +113,7 @@ async def outage(row: Row, place: Place, bob: Caller, fails: Outage) -> None:
         assert (await asyncio.to_thread(httpx.get, f"{url}/healthz")).status_code == 200
         own += await asyncio.gather(*streams)
         assert all(one.is_whole for one in own)  # they were paid for while the database was away
-        await asyncio.to_thread(away.__exit__, None, None, None)
+        await asyncio.to_thread(away.close)
         await asyncio.to_thread(yard.until, lambda: callers.readyz(url) == (200, set()), 15)
         assert (await bob.ask()).status == 200
     await asyncio.to_thread(yard.until, lambda: is_caught_up(place), 10)

@@ -18,6 +18,8 @@ from trainyard.core.ledger.types import Entry
 
 MAX_PAGE = 1000
 
+_PATIENCE_S = 60.0
+
 Item = TypeVar("Item")
 
 
@@ -125,7 +127,7 @@ class Reports:
         after: Sequence[str] | None,
         max_rows: int,
     ) -> Usage:
-        with self._database.read() as connection:
+        with self._database.read(patience_s=_PATIENCE_S) as connection:
             rows.hold_still(connection)  # so that rows and totals add up
             days = days_of(wanted.since, wanted.until, zone) if "day" in dimensions else []
             found = reports.grouped(connection, wanted, dimensions, days, after, max_rows + 1)
@@ -142,15 +144,15 @@ class Reports:
         max_rows: int,
     ) -> list[UsageRow]:
         days = days_of(wanted.since, wanted.until, zone) if "day" in dimensions else []
-        with self._database.read() as connection:
+        with self._database.read(patience_s=_PATIENCE_S) as connection:
             return reports.grouped(connection, wanted, dimensions, days, after, max_rows)
 
     def _entries(self, wanted: Filter, before: tuple[float, str] | None, max_rows: int) -> list[Entry]:
-        with self._database.read() as connection:
+        with self._database.read(patience_s=_PATIENCE_S) as connection:
             return reports.entries(connection, wanted, before, max_rows)
 
     def _statistics(self, wanted: Filter) -> tuple[Statistics, dict[str, Statistics]]:
-        with self._database.read() as connection:
+        with self._database.read(patience_s=_PATIENCE_S) as connection:
             rows.hold_still(connection)
             sums, latency = reports.sums_by_model(connection, wanted), reports.latency_by_model(connection, wanted)
             whole = Statistics(reports.totals(connection, wanted), reports.latency(connection, wanted))
