@@ -54,7 +54,7 @@ class Work:
             "_plan",
             "_broadcast",
         ),
-        *("_entry", "_listener", "_tally", "_on_made", "_is_leader", "_has_left", "_is_closed", "_has_first"),
+        *("_entry", "_listener", "_tally", "_on_made", "_is_leader", "_final", "_has_left", "_is_closed", "_has_first"),
     )
 
     def __init__(
@@ -98,6 +98,7 @@ class Work:
         self._is_leader = plan is not None and broadcast is not None
         self._listener: Listener | None = broadcast.listen() if broadcast is not None else None
         self._tally: Tally | None = broadcast.tally if broadcast is not None else None
+        self._final: Usage | None = None if entry is None else entry.usage
         self._has_left = self._is_closed = self._has_first = False
 
     @property
@@ -113,8 +114,8 @@ class Work:
     @property
     def usage(self) -> Usage:
         """What was read and drawn so far."""
-        if self._entry is not None:
-            return self._entry.usage
+        if self._final is not None:
+            return self._final
         if self._tally is None:
             assert self._plan is not None, "there is an answer, or work to make one"
             return Usage(self._plan.prompt_tokens, self._plan.drawn)
@@ -214,11 +215,12 @@ class Work:
         else:
             assert self._plan is not None, "there is an answer, or work to make one"
             made = await self._plan.collect()
-            self._tally = self._plan.tally()
+            tally = self._tally = self._plan.tally()
             for index, piece in enumerate(made):
-                self._tally.add(index, piece)
+                tally.add(index, piece)
+            self._final = tally.usage()
             if self._on_made is not None:
-                self._on_made(made, self._tally.usage())
+                self._on_made(made, self._final)
         self._note_first()
         return made
 
