@@ -38,6 +38,7 @@ class GrammarState:
         plan = compiled.plan(budget)
         self._vocabulary = vocabulary = compiled.vocabulary
         self._matcher, self._lexis = compiled.matcher.deep_copy(), compiled.lexis
+        self._follower = compiled.follower.deep_copy()  # the same text, over the steps on the way to the end
         self._names, self._jump = compiled.names, compiled.jump
         self._words = vocabulary.words()
         self._plan = plan
@@ -82,29 +83,30 @@ class GrammarState:
         return token
 
     def _steer(self, token: int) -> int:
-        plan = self._plan if self._plan is not None else self._find(self._matcher, self._lexis, self._left)
+        plan = self._plan if self._plan is not None else self._find(self._follower, self._lexis, self._left)
         self._unplanned = 0
         if plan is None:
             self._is_steered = False
             return self._go(token)
         if token != plan[0]:
-            after = self._matcher.deep_copy()
-            after.consume_token(token)
-            found = self._adapted(after, token, plan)
+            found = self._adapted(token, plan)
             if found is not None:
                 plan = [token, *found]
         self._move(plan[0])
         self._plan, self._need = plan[1:], len(plan) - 1
         return plan[0]
 
-    def _adapted(self, after: llguidance.LLMatcher, token: int, plan: list[int]) -> list[int] | None:
+    def _adapted(self, token: int, plan: list[int]) -> list[int] | None:
         """Find a plan behind the token: the old one where it still holds, as inside a string."""
-        rest = self._left - 1
-        if len(plan) <= rest and after.validate_tokens(plan[:-1]) == len(plan) - 1:
+        rest, text = self._left - 1, self._vocabulary.tokens[token]
+        after = self._follower.deep_copy()
+        after.consume_tokens(list(text))
+        if len(plan) <= rest:
+            way = b"".join([self._vocabulary.tokens[one] for one in plan[:-1]])
             end = after.deep_copy()
-            if end.consume_tokens(plan[:-1]) and end.is_accepting():
+            if end.try_consume_tokens(list(way)) == len(way) and end.is_accepting():
                 return plan
-        return self._find(after, self._lexis.after(self._vocabulary.tokens[token]), rest)
+        return self._find(after, self._lexis.after(text), rest)
 
     def _find(self, matcher: llguidance.LLMatcher, lexis: Lexis, limit: int) -> list[int] | None:
         return grammar_search.find(self._vocabulary, matcher, lexis, limit, names=self._names)
@@ -113,15 +115,18 @@ class GrammarState:
         if token in self._vocabulary.eos_ids:
             self.is_over = True
             return
+        text = self._vocabulary.tokens[token]
         self._matcher.consume_token(token)
-        self._lexis = self._lexis.after(self._vocabulary.tokens[token])
+        self._follower.consume_tokens(list(text))
+        self._lexis = self._lexis.after(text)
 
 
 class Compiled:
     """A grammar for one vocabulary, with the way through it that was found first.
 
     Attributes:
-        matcher: At the beginning; to be copied.
+        matcher: At the beginning, over all tokens; to be copied.
+        follower: The same over the steps on the way to the end.
         lexis: At the beginning.
         jump: How much longer one token can make the way to the end, in tokens.
         names: Of members that objects need.
@@ -132,7 +137,10 @@ class Compiled:
 
     def __init__(self, vocabulary: Vocabulary, grammar: Grammar) -> None:
         source = grammar_text.source_of(grammar)
-        self.matcher = llguidance.LLMatcher(vocabulary.trie, source, log_level=0, limits=grammar_text.LIMITS)
+        self.matcher, self.follower = (
+            llguidance.LLMatcher(trie, source, log_level=0, limits=grammar_text.LIMITS)
+            for trie in (vocabulary.trie, vocabulary.steps.trie)
+        )
         grammar_text.check_start(self.matcher)
         is_mixed = grammar_text.has_json_inside(grammar)
         self.lexis = Lexis(is_json=is_mixed or grammar.kind in ("json_schema", "json_object"), is_mixed=is_mixed)
@@ -146,7 +154,7 @@ class Compiled:
         """Find the first plan of at most so many tokens; what was found or not found before is remembered."""
         if self._plan is None and budget > self._searched:
             self._plan = grammar_search.find(
-                self.vocabulary, self.matcher, self.lexis, budget, names=self.names, steps=FIRST_STEPS
+                self.vocabulary, self.follower, self.lexis, budget, names=self.names, steps=FIRST_STEPS
             )
             self._searched = budget
         return self._plan

@@ -13,12 +13,12 @@ from typing import Final
 import llguidance
 import numpy as np
 
-from trainyard.engine.grammar_vocabulary import Ids, Vocabulary, Words
+from trainyard.engine.grammar_vocabulary import Steps, Vocabulary, Words
 
 STEPS: Final = 1000
 """Places looked at before a search gives up, at 10-15 µs each."""
 _FEW: Final = 32
-"""So many allowed tokens are all tried."""
+"""So many allowed steps are all tried."""
 _OPENERS: Final = frozenset((b"{", b"[", b'{"', b'["'))
 _QUOTE, _BACKSLASH, _COMMA = b'"\\,'
 
@@ -95,8 +95,8 @@ def find(
     """Find tokens that end the text, the end-of-sequence token included.
 
     Args:
-        vocabulary: Of the matcher.
-        matcher: Where the text stands; not changed.
+        vocabulary: Of the model.
+        matcher: Where the text stands, over the vocabulary's steps; not changed.
         lexis: The same for the search.
         limit: Most tokens that are of use.
         names: Spelled as in JSON, closing quote included: names of members that are preferred to others, because some
@@ -117,7 +117,8 @@ class _Search:
 
     def __init__(self, vocabulary: Vocabulary, limit: int, names: Sequence[bytes], *, is_straight: bool) -> None:
         self._vocabulary, self._limit, self._names, self._is_straight = vocabulary, limit, names, is_straight
-        self._words = vocabulary.words()
+        self._steps = vocabulary.steps
+        self._words = vocabulary.steps.words()
         self._order = itertools.count()
         self._seen: set[tuple[bytes, Lexis]] = set()
         self._complete: set[tuple[bytes, int] | None] = set()  # strings that some place has behind it
@@ -134,21 +135,23 @@ class _Search:
                 self._complete.add(place.left)
             if self._is_straight and place.lexis.string in self._complete:
                 continue  # what follows is the same for both
-            for token in self._candidates(place):
+            for step in self._candidates(place):
                 steps -= 1
-                self._reach(place, token)
+                self._reach(place, step)
         return None
 
-    def _reach(self, place: _Place, token: int | None) -> None:
-        """Go on by a token and by all bytes that follow of necessity."""
+    def _reach(self, place: _Place, step: int | None) -> None:
+        """Go on by a step and by all bytes that follow of necessity."""
         copy = place.matcher.deep_copy()
-        new = [] if token is None else [token]
-        if not copy.consume_tokens(new):
+        if step is not None and not copy.consume_token(step):
             return
+        text = b"" if step is None else self._steps.text(step)
+        new = [] if step is None else [self._steps.tokens[step]]
         if not copy.is_stopped() and (forced := self._vocabulary.spell(copy.compute_ff_bytes())):
-            copy.consume_tokens(forced)
+            more = b"".join([self._vocabulary.tokens[one] for one in forced])
+            copy.consume_tokens(list(more))
             new += forced
-        text = b"".join(self._vocabulary.tokens[one] for one in new)
+            text += more
         lexis = place.lexis.after(text)
         begun = (place.begun + text)[-lexis.run :] if lexis.is_string and lexis.run else b""
         copy.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
@@ -165,35 +168,30 @@ class _Search:
             heapq.heappush(self._heap, (cost, -len(place.tokens), next(self._order), place))
 
     def _candidates(self, place: _Place) -> list[int]:
-        """Choose the tokens to try: what closes, where something can be closed; else the ways on."""
-        vocabulary, lexis = self._vocabulary, place.lexis
+        """Choose the steps to try: what closes, where something can be closed; else the ways on."""
+        steps, lexis = self._steps, place.lexis
         mask_W: Words = np.frombuffer(place.mask, dtype=np.int32)
-
-        def allowed(ids: Ids) -> list[int]:
-            found: list[int] = vocabulary.allowed(mask_W, ids).tolist()
-            return found
-
         if lexis.is_string or not lexis.is_json:
-            closing = allowed(vocabulary.quotes) if lexis.is_string and not lexis.is_escape else []
-            return _ends(closing) if closing else self._named(_of_text(vocabulary, mask_W), place.begun)
-        for enders in (vocabulary.closers, vocabulary.commas):
-            if found := allowed(enders):
+            closing = steps.allowed(mask_W, steps.quotes) if lexis.is_string and not lexis.is_escape else []
+            return _ends(closing) if closing else self._named(_of_text(steps, mask_W), place.begun)
+        for enders in (steps.closers, steps.commas):
+            if found := steps.allowed(mask_W, enders):
                 return _ends(found)
-        values = allowed(vocabulary.values)
+        values = steps.allowed(mask_W, steps.values)
         return self._flat(values) or values if self._is_straight else values
 
     def _flat(self, values: list[int]) -> list[int]:
         """Leave out what opens a bracket, and all digits but a few."""
-        texts = [(one, self._vocabulary.tokens[one]) for one in values]
+        texts = [(one, self._steps.text(one)) for one in values]
         digits = [one for one, text in texts if text.isdigit() and len(text) == 1]
         others = [one for one, text in texts if text not in _OPENERS and not text.lstrip(b"-").isdigit()]
         return [*others, *digits[:2], *digits[2:][-1:]]
 
-    def _named(self, tokens: list[int], begun: bytes) -> list[int]:
+    def _named(self, found: list[int], begun: bytes) -> list[int]:
         """Keep to names that are needed, where there is a choice of names."""
-        texts = [(one, begun + self._vocabulary.tokens[one]) for one in tokens]
+        texts = [(one, begun + self._steps.text(one)) for one in found]
         needed = [one for one, text in texts if any(n.startswith(text) or text.startswith(n) for n in self._names)]
-        return needed or tokens
+        return needed or found
 
 
 def _ends(longest_first: list[int]) -> list[int]:
@@ -201,13 +199,12 @@ def _ends(longest_first: list[int]) -> list[int]:
     return longest_first[:1] if len(longest_first) == 1 else [longest_first[0], longest_first[-1]]
 
 
-def _of_text(vocabulary: Vocabulary, mask_W: Words) -> list[int]:
-    """Try all tokens where few are allowed; else the longest, and single bytes: every sign, few of the letters."""
+def _of_text(steps: Steps, mask_W: Words) -> list[int]:
+    """Try all steps where few are allowed; else the longest, and single bytes: every sign, few of the letters."""
     if int(np.bitwise_count(mask_W).sum()) <= _FEW:
-        ids: list[int] = vocabulary.all_allowed(mask_W).tolist()
-        return [one for one in ids if one not in vocabulary.eos_ids]
-    chosen: list[int] = vocabulary.allowed(mask_W, vocabulary.long)[:1].tolist()
-    for ids_of_kind, most in vocabulary.kinds:
-        allowed: list[int] = vocabulary.allowed(mask_W, ids_of_kind).tolist()
+        return steps.all_allowed(mask_W)
+    chosen = steps.allowed(mask_W, steps.long)[:1]
+    for ids_of_kind, most in steps.kinds:
+        allowed = steps.allowed(mask_W, ids_of_kind)
         chosen += allowed if len(allowed) <= most else [allowed[0], allowed[-1]]
-    return chosen or vocabulary.allowed(mask_W, vocabulary.singles)[:_FEW].tolist()
+    return chosen or steps.allowed(mask_W, steps.singles)[:_FEW]
