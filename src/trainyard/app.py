@@ -188,6 +188,7 @@ def _serving(
     upstreams: Upstreams,
 ) -> ServingService:
     local = LocalBackend(engines, Tokenizers(models))
+    models.on_change(local.forget)
     own: dict[str, TextBackend] = {
         "local": local,
         "adapter": AdapterBackend(models, local),

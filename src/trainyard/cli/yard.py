@@ -79,6 +79,7 @@ class Yard:
         self._control = self._sockets / "control.sock"
         self._supervisor = Supervisor(on_change=self._changed)
         self._settings = around.settings
+        self._entries = around.models
         self._engines = _served(around.models)
         self._hangup = asyncio.Event()
         self._https = [HTTP, *(f"{HTTP}:{worker}" for worker in range(1, around.workers))]
@@ -174,6 +175,7 @@ class Yard:
             return
         restart = reloading.needs_restart(self._around.settings, settings)
         self._settings = settings
+        self._entries = entries
         await self._adopt(_served(entries))
         for name in self._https:
             self._supervisor.signal(name, signal.SIGHUP)
@@ -232,7 +234,7 @@ class Yard:
         return ChildSpec(
             name=name,
             argv=(sys.executable, "-m", "trainyard.engine.server"),
-            env={key: value for key, value in os.environ.items() if not key.startswith("TRAINYARD_")},
+            env=_engine_environment(self._entries),
             stdin=msgspec.json.encode(config),
             ready=probes.unix_socket(path),
             log=self._log(name),
@@ -273,6 +275,14 @@ def _served(entries: Sequence[ModelEntry]) -> dict[str, ModelEntry]:
         addresses.child_name(entry.name): entry
         for entry in entries
         if entry.load != "off" and (entry.backend == "fake" or (entry.backend == "local" and entry.path is not None))
+    }
+
+
+def _engine_environment(entries: Sequence[ModelEntry]) -> dict[str, str]:
+    """Give an engine the environment without the server's own settings and the keys of upstreams."""
+    secret = {entry.api_key_env for entry in entries}
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("TRAINYARD_") and name not in secret
     }
 
 

@@ -19,7 +19,7 @@ from trainyard.engine import chat_template, tokenizer_files
 from trainyard.engine.chat_template import Messages
 
 if TYPE_CHECKING:
-    from trainyard.core.catalog import ModelRegistry
+    from trainyard.core.catalog import Change, ModelRegistry
 
 Answer = TypeVar("Answer")
 
@@ -316,6 +316,7 @@ class Tokenizers:
         self._registry = registry
         self._loaded: dict[str, Tokenizer] = {}
         self._lock = threading.Lock()
+        registry.on_change(self._forget)
 
     def get(self, model_name: str) -> Tokenizer:
         """Find the tokenizer of a model or alias; the first call reads its files, which blocks.
@@ -336,6 +337,11 @@ class Tokenizers:
                     )
                 self._loaded[entry.name] = Tokenizer.from_directory(entry.path)
             return self._loaded[entry.name]
+
+    def _forget(self, change: "Change") -> None:
+        with self._lock:
+            for name in (*change.changed, *change.removed):
+                self._loaded.pop(name, None)
 
     async def load(self, model_name: str) -> Tokenizer:
         """Find it like `get`, but read files in a thread."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from msgspec import structs
 
 from trainyard.core import errors
+from trainyard.core.catalog import Change
 from trainyard.engine import generation, grammar_text, types
 from trainyard.engine.base import Engine, Engines
 from trainyard.engine.generation import DrawnToken, TextPiece, TextRequest
@@ -87,6 +88,11 @@ class LocalBackend:
         self._engines = engines
         self._tokenizers = tokenizers
         self._infos: dict[str, types.ModelInfo] = {}
+
+    def forget(self, change: Change) -> None:
+        """Ask the engines of models that the catalog describes anew what they are."""
+        for name in (*change.changed, *change.removed):
+            self._infos.pop(name, None)
 
     async def prepare(self, target: Target, ask: Ask) -> Sequence[LocalPrompt]:
         """Encode every prompt and see that it fits the model's context."""
