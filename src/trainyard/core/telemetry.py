@@ -127,7 +127,7 @@ def _forget_dead(directory: Path) -> None:
 
 _KEY = re.compile(r"\b(sk|tml)-[A-Za-z0-9_-]{8,}")
 _KEY_BYTES = re.compile(_KEY.pattern.encode())
-_SECRET_FIELDS = frozenset(
+SECRET_FIELDS = frozenset(
     {"authorization", "api_key", "key", "secret", "pepper", "prompt", "prompts", "messages", "body"}
 )
 
@@ -135,7 +135,7 @@ _SECRET_FIELDS = frozenset(
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Structlog processor: fields that hold secrets or prompts are masked, keys inside of text too."""
     for name, value in event.items():
-        if name in _SECRET_FIELDS:
+        if name in SECRET_FIELDS:
             event[name] = "***"
         elif isinstance(value, str) and ("sk-" in value or "tml-" in value):
             event[name] = _KEY.sub(r"\1-***", value)
@@ -194,7 +194,7 @@ def say(logger: str, event: str, level: Level, fields: Mapping[str, object]) -> 
     request_id = REQUEST_ID.get()
     if request_id is not None:
         line["request_id"] = request_id
-    if not _SECRET_FIELDS.isdisjoint(fields):
+    if not SECRET_FIELDS.isdisjoint(fields):
         redact(None, level, line)
     put = _LINES.put if level in ("info", "debug") else _LINES.write
     put(_rendered(style, level, line))
@@ -207,8 +207,11 @@ def writes_json(level: Level) -> bool:
 
 def written(fields: Mapping[str, object]) -> bytes:
     """Write fields as the inside of a JSON object, each with a comma before it, secrets masked."""
-    if not _SECRET_FIELDS.isdisjoint(fields):
-        fields = redact(None, "", {**fields})
+    return encoded(fields if SECRET_FIELDS.isdisjoint(fields) else redact(None, "", {**fields}))
+
+
+def encoded(fields: Mapping[str, object]) -> bytes:
+    """Write fields as `written` does, whose names are known to be harmless."""
     inside = _encoded(fields)[1:-1]
     return b"," + inside if inside else b""
 

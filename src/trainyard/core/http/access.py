@@ -15,6 +15,7 @@ _OWN_FIELDS: Final = frozenset(
     {"timestamp", "level", "logger", "event", "request_id", "method", "path", "route", "status", "bytes", "ms"}
     | {"tenant", "user", "key_id"}
 )
+_SPECIAL_FIELDS: Final = _OWN_FIELDS | telemetry.SECRET_FIELDS
 _MOST_CALLERS = 10_000
 """Keys whose part of a line is kept written."""
 
@@ -85,7 +86,7 @@ class AccessLines:
         self._metrics.in_flight.dec()
         kind.count.inc()
         kind.seconds.observe(took_s)
-        noted = telemetry.written(_noted(request.notes)) if request.notes else b""
+        noted = _written(request.notes) if request.notes else b""
         caller = self._caller(request.principal) if request.principal else b""
         telemetry.put_json(
             _LINE
@@ -121,6 +122,12 @@ class _Kind:
         self.count = metrics.requests.of("POST", route, str(status))
         self.seconds = metrics.request_s.of("POST", route)
         self.written = telemetry.written({"method": "POST", "path": route, "route": route, "status": status})[1:]
+
+
+def _written(notes: dict[str, object]) -> bytes:
+    if _SPECIAL_FIELDS.isdisjoint(notes):
+        return telemetry.encoded(notes)
+    return telemetry.written(_noted(notes))
 
 
 def _noted(notes: Mapping[str, object] | None) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class HotDoor:
             if request.status != leaving.STATUS:
                 _log.error("failed_after_start", exc_info=error)
                 raise  # the server closes the connection, so that the client does not take a torso for the whole
+            _name_scope(request)
             await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
         finally:
             self._lines.end_hot(request, self._monotonic() - request.began_s)
@@ -107,8 +108,6 @@ class HotDoor:
         given = headers.get(b"x-request-id")
         is_usable = given is not None and _REQUEST_ID.fullmatch(given)
         request_id = given.decode() if given is not None and is_usable else middleware.new_request_id()
-        # A copy: servers hand the same lifespan state to every request.
-        scope["state"] = {**scope.get("state", {}), "request_id": request_id}
         return Request(
             scope, receive, headers=headers, request_id=request_id, route=route.path, began_s=self._monotonic()
         )
@@ -147,6 +146,7 @@ class HotDoor:
 
     async def _send(self, request: Request, answer: hot.Answer, send: Send) -> None:
         if isinstance(answer, Response):
+            _name_scope(request)
             await self._send_response(request, answer, send)
         elif isinstance(answer, hot.Stream):
             await self._send_stream(request, answer, send)
@@ -178,6 +178,11 @@ class HotDoor:
             request.status = 200
             await send({"type": "http.response.start", "status": 200, "headers": _hardened(raw, request)})
             await leaving.while_connected(request, _pump(request, stream.events, send))
+
+
+def _name_scope(request: Request) -> None:
+    """Put the id where `edge` and responses look for it, in a copy: servers hand the same state to every request."""
+    request.scope["state"] = {**request.scope.get("state", {}), "request_id": request.request_id}
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str:
