@@ -23,7 +23,7 @@ from trainyard.core.ledger.service import Ledger
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits import Amount, Limiter, MemoryLimiter, RedisLimiter, Subject
 
-_CALM_S = 1.0
+_CALM_S = 1.5
 """Before the end nothing long begins and nothing fails, so that what is free at the end was not wanted."""
 
 Record = tuple[float, float, float, float, int]

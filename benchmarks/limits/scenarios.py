@@ -22,7 +22,7 @@ class Scenario:
 
     name: str
     limits: Limits
-    seconds: float = WINDOW_S - 0.5
+    seconds: float = WINDOW_S - 1.0
     quota: Quota | None = None
 
     def subject(self, tenant: str) -> Subject:
