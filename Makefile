@@ -58,6 +58,8 @@ bench-setup: $(VENV)/.dev     ## the environments of the rivals, under .bench/
 bench: $(VENV)/.dev bench-setup
 	$(BIN)/python -m benchmarks.sft --quick
 	$(BIN)/python -m benchmarks.decode --quick
+	$(BIN)/python -m benchmarks.limits --quick
+	$(BIN)/python -m benchmarks.gateway --quick
 
 clean:
 	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache htmlcov .coverage*
