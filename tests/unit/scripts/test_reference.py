@@ -18,12 +18,13 @@ def test_the_routes_that_stream_name_their_events() -> None:
         path: reference.kind_of(answers["text/event-stream"]["schema"])
         for path, item in paths.items()
         for operation in item.values()
-        if "text/event-stream" in (answers := operation["responses"]["200"]["content"])
+        if "text/event-stream" in (answers := operation["responses"].get("200", {}).get("content", {}))
     }
     assert streaming == {
         "/runs/{run_id}/sample/stream": "TokenChunk",
         "/v1/chat/completions": "ChatChunk or OpenAIError",
         "/v1/completions": "CompletionResponse or OpenAIError",
+        "/v1/stream": "StreamEvent or NativeError",
     }
 
 

@@ -68,6 +68,10 @@ def _add_errors(path: str, operation: dict[str, Any], dialect_map: DialectMap) -
     if any(f"/{name}" in str(described.get("422")) for name in _FRAMEWORK_SCHEMAS):
         del described["422"]
     common = error_bodies.responses(dialect_map.of(path), *_common(operation))
+    for answer in described.values():
+        for media in answer.get("content", {}).values():
+            if "$ref" in media.get("schema", {}):
+                media["schema"].pop("type", None)  # FastAPI calls events that are no JSON a string beside their type
     given = {**{str(status): answer for status, answer in common.items()}, **described}
     operation["responses"] = dict(sorted(given.items()))
     operation.setdefault("security", _KEY_OR_LINK)

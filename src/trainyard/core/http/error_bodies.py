@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from trainyard.core import errors
-from trainyard.core.http import dialects
+from trainyard.core.http import dialects, header_docs
 from trainyard.core.http.dialects import Dialect
 
 Code = Annotated[str, Meta(description="Machine-readable reason, snake_case, such as `not_found`.")]
@@ -75,10 +75,6 @@ class OpenAIError(Struct, kw_only=True, forbid_unknown_fields=True):
 BODY_OF: Mapping[Dialect, type[Struct]] = {"native": NativeError, "signal": SignalError, "openai": OpenAIError}
 
 _REFERENCE = "#/components/schemas/{name}"
-_RETRY_AFTER = {
-    "description": "Seconds after which the same request can succeed; absent when waiting does not help.",
-    "schema": {"type": "integer", "minimum": 1},
-}
 
 
 def schemas() -> dict[str, Any]:
@@ -109,6 +105,7 @@ def _response(dialect: Dialect, status: int, raised: list[type[errors.TrainyardE
         "description": " Or: ".join(cls().message for cls in raised),
         "content": {"application/json": {"schema": reference(dialect)}},
     }
-    if status in (429, 503):
-        described["headers"] = {"Retry-After": _RETRY_AFTER}
+    headers = header_docs.of_error(status)
+    if headers:
+        described["headers"] = headers
     return described

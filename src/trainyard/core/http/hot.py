@@ -139,6 +139,7 @@ class HotRoute(NamedRoute):
         response_type: Struct of the JSON answer.
         event_type: Struct of one server-sent event, where the route can answer with a stream.
         raises: Errors of the route beyond those that its form brings along, for the documentation.
+        caches: Whether it can answer with what was kept, for the documentation.
         summary: One line for the documentation.
     """
 
@@ -154,6 +155,7 @@ class HotRoute(NamedRoute):
         summary: str,
         event_type: type[msgspec.Struct] | None = None,
         raises: Sequence[type[errors.TrainyardError]] = (),
+        caches: bool = False,
     ) -> None:
         self.handler = handler
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(request_type)
@@ -163,6 +165,7 @@ class HotRoute(NamedRoute):
         self.response_type = response_type
         self.event_type = event_type
         self.raises = tuple(raises)
+        self.caches = caches
         self.summary = summary
         super().__init__(path, self._answer, methods=["POST"], name=handler.__name__)
 
@@ -185,6 +188,7 @@ def hot_route(
     summary: str,
     event_type: type[msgspec.Struct] | None = None,
     raises: Sequence[type[errors.TrainyardError]] = (),
+    caches: bool = False,
 ) -> HotRoute:
     """Make a hot route; `handler(request, body, principal)` answers with a struct, a `Reply` or a `Stream`."""
     return HotRoute(
@@ -197,6 +201,7 @@ def hot_route(
         summary=summary,
         event_type=event_type,
         raises=raises,
+        caches=caches,
     )
 
 

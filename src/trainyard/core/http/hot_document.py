@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from trainyard.core import errors
-from trainyard.core.http import error_bodies
+from trainyard.core.http import error_bodies, header_docs
 from trainyard.core.http.hot import HotRoute
 
 
@@ -21,19 +21,29 @@ def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str,
 
 def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
     asked = {"application/json": {"schema": ref_of[route.request_type]}}
-    success: dict[str, Any] = {
-        "description": "Success",
-        "content": {"application/json": {"schema": ref_of[route.response_type]}},
-    }
-    if route.event_type is not None:
-        events = [ref_of[route.event_type], error_bodies.reference(route.dialect)]
-        success["description"] = "Success; with `stream` server-sent events, of which an error is the last one"
-        success["content"]["text/event-stream"] = {"schema": {"anyOf": events}}
     failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
+    is_idempotent, is_metered = errors.Conflict in route.raises, errors.LimitReached in route.raises
+    success = {
+        **_success(route, ref_of),
+        "headers": header_docs.of_success(is_metered=is_metered, is_idempotent=is_idempotent, caches=route.caches),
+    }
     return {
         "summary": route.summary,
         "operationId": route.name,
+        "parameters": list(header_docs.of_request(is_idempotent=is_idempotent, caches=route.caches)),
         "requestBody": {"required": True, "content": asked},
         "responses": {"200": success, **{str(status): answer for status, answer in failures.items()}},
         "security": [{"HTTPBearer": []}, {"APIKeyHeader": []}],
     }
+
+
+def _success(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
+    whole = {"application/json": {"schema": ref_of[route.response_type]}}
+    if route.event_type is None:
+        return {"description": "Success", "content": whole}
+    events = {"anyOf": [ref_of[route.event_type], error_bodies.reference(route.dialect)]}
+    stream = {"text/event-stream": {"schema": events}}
+    ends = "of which an error is the last one; `data: [DONE]` ends one without"
+    if "stream" not in route.request_type.__struct_fields__:  # nothing else can be asked for
+        return {"description": f"Success: server-sent events, {ends}", "content": stream}
+    return {"description": f"Success; with `stream` server-sent events, {ends}", "content": {**whole, **stream}}

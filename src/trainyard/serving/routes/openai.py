@@ -48,6 +48,7 @@ def _chat(service: ServingService) -> HotRoute:
         event_type=ChatChunk,
         scope="generate",
         raises=RAISED,
+        caches=True,
         dialect="openai",
         summary="Answer a chat; with `stream` as server-sent events",
     )
@@ -77,6 +78,7 @@ def _completion(service: ServingService) -> HotRoute:
         event_type=CompletionResponse,
         scope="generate",
         raises=RAISED,
+        caches=True,
         dialect="openai",
         summary="Continue a prompt; with `stream` as server-sent events",
     )

@@ -53,6 +53,11 @@ class ChatBody(msgspec.Struct, forbid_unknown_fields=True):
     prompt: str
     n: Annotated[int, msgspec.Meta(ge=1, le=4)] = 1
     stops: list[Annotated[str, msgspec.Meta(max_length=3)]] = []
+    stream: bool = False
+
+
+class LimitedBody(msgspec.Struct):
+    prompt: str
 
 
 class ChatAnswer(msgspec.Struct):
@@ -108,6 +113,10 @@ async def chat(request: hot.Request, body: ChatBody, who: Principal) -> ChatAnsw
     return ChatAnswer(output=body.prompt * body.n)
 
 
+async def limited(request: hot.Request, body: LimitedBody, who: Principal) -> hot.Reply:
+    return hot.Reply(ChatEvent(piece=body.prompt))
+
+
 @pytest.fixture
 def parts(database: Database, clock: FakeClock) -> HttpParts:
     return HttpParts(database, APIKeyManager(database, b"p" * 32, clock), clock=clock)
@@ -131,11 +140,23 @@ def app(parts: HttpParts) -> FastAPI:
         dialect="openai",
         summary="Chat",
     )
+    metered = hot.hot_route(
+        "/v1/limited",
+        limited,
+        request_type=LimitedBody,
+        response_type=ChatEvent,
+        event_type=ChatEvent,
+        raises=[errors.Conflict, errors.LimitReached, errors.QuotaExhausted],
+        caches=True,
+        scope="generate",
+        dialect="native",
+        summary="Chat under limits",
+    )
     return build_http(
         Settings(server={"max_body_bytes": 2048}),  # type: ignore[arg-type]
         parts,
         routers=[(_signal(), "signal"), (_native(), "native")],
-        hot_routes=[completions],
+        hot_routes=[completions, metered],
         shown_config=lambda: {"models": 1},
     )
 

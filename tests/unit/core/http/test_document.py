@@ -10,7 +10,7 @@ from trainyard.core import errors
 from trainyard.core.http import dialects, error_bodies
 from trainyard.core.http.dialects import Dialect
 
-CHAT = "/v1/chat/completions"
+CHAT, LIMITED = "/v1/chat/completions", "/v1/limited"
 THING = "/v1/things/fail/{kind}"
 
 
@@ -46,6 +46,23 @@ def test_a_route_documents_the_errors_that_it_can_answer_in_the_shape_of_its_dia
 def test_waiting_times_are_documented_where_waiting_helps(document: dict[str, Any]) -> None:
     responses = document["paths"]["/runs"]["post"]["responses"]
     assert [status for status, answer in responses.items() if "Retry-After" in answer.get("headers", {})] == ["503"]
+
+
+def test_a_hot_route_documents_the_headers_of_what_it_does(document: dict[str, Any]) -> None:
+    chat, limited = (document["paths"][path]["post"] for path in (CHAT, LIMITED))
+    assert [one["name"] for one in chat["parameters"]] == ["X-Request-ID"]
+    assert list(chat["responses"]["200"]["headers"]) == ["X-Request-ID"]
+    assert [one["name"] for one in limited["parameters"]] == ["X-Request-ID", "Idempotency-Key", "Cache-Control"]
+    success = set(limited["responses"]["200"]["headers"])
+    assert success > {"X-Request-ID", "x-trainyard-cache", "Idempotent-Replayed", "RateLimit", "RateLimit-Policy"}
+    assert {f"x-ratelimit-{fact}-tokens" for fact in ("limit", "remaining", "reset")} < success
+    assert set(limited["responses"]["402"]["headers"]) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+    assert "x-ratelimit-reset-requests" in limited["responses"]["429"]["headers"]
+    assert set(limited["responses"]["401"]["headers"]) == {"WWW-Authenticate"}
+
+
+def test_a_route_that_only_streams_documents_no_other_answer(document: dict[str, Any]) -> None:
+    assert list(document["paths"][LIMITED]["post"]["responses"]["200"]["content"]) == ["text/event-stream"]
 
 
 def test_a_route_that_can_stream_documents_its_events_beside_its_answer(document: dict[str, Any]) -> None:
