@@ -30,6 +30,17 @@ async def test_a_script_without_a_stop_token_ends_with_length_and_no_token() -> 
     await engine.aclose()
 
 
+async def test_drawn_tokens_follow_no_grammar_but_a_script_may_be_one() -> None:
+    wanted = request(9, stop_token_ids=(3,), grammar=types.Grammar(kind="json_object"))
+    drawing, saying = FakeEngine(), FakeEngine(script=[7])
+    with pytest.raises(errors.InvalidRequest, match="follow no grammar") as caught:
+        await read(drawing, wanted)
+    assert caught.value.code == "invalid_grammar"
+    assert [event.token for event in await read(saying, wanted)] == [7, 3]
+    await drawing.aclose()
+    await saying.aclose()
+
+
 async def test_failures_are_used_up_in_order() -> None:
     engine = FakeEngine()
     engine.fail_next(errors.Unavailable("one"))

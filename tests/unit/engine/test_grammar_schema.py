@@ -1,0 +1,101 @@
+"""What is drawn tighter in a schema, what is left as it is, and what is refused."""
+
+from typing import Any
+
+import pytest
+
+from trainyard.engine import grammar_schema
+from trainyard.engine.grammar_schema import ANY, SAFE
+
+REF = {"$ref": f"#/$defs/{ANY}"}
+BOUNDS = {"minimum": -SAFE, "maximum": SAFE}
+INTEGER = {"type": "integer"}
+
+
+def tightened(schema: dict[str, Any]) -> dict[str, Any]:
+    out = grammar_schema.tightened(schema)
+    assert out["$defs"].pop(ANY)
+    return out if out["$defs"] else {key: value for key, value in out.items() if key != "$defs"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({}, REF),
+        ({"title": "x", "description": "y"}, {"title": "x", "description": "y", **REF}),
+        (INTEGER, {**INTEGER, **BOUNDS}),
+        ({"type": ["number", "null"]}, {"type": ["number", "null"], **BOUNDS}),
+        ({"type": "integer", "minimum": 5}, {"type": "integer", "minimum": 5, "maximum": SAFE}),
+        ({"type": "number", "exclusiveMaximum": 5}, {"type": "number", "exclusiveMaximum": 5, "minimum": -SAFE}),
+        ({"type": "integer", "minimum": 2**60}, {"type": "integer", "minimum": 2**60}),
+        ({"type": "integer", "enum": [2**60]}, {"type": "integer", "enum": [2**60]}),
+        ({"type": "string"}, {"type": "string"}),
+        ({"type": "array"}, {"type": "array", "items": REF}),
+        ({"type": "array", "items": True}, {"type": "array", "items": REF}),
+        ({"type": "array", "items": INTEGER}, {"type": "array", "items": {**INTEGER, **BOUNDS}}),
+        ({"type": "object"}, {"type": "object", "additionalProperties": REF}),
+        (
+            {"type": "object", "properties": {"a": INTEGER}},
+            {"type": "object", "properties": {"a": {**INTEGER, **BOUNDS}}, "additionalProperties": False},
+        ),
+        (
+            {"type": "object", "properties": {"a": INTEGER}, "required": ["b"]},
+            {
+                "type": "object",
+                "properties": {"a": {**INTEGER, **BOUNDS}},
+                "required": ["b"],
+                "additionalProperties": REF,
+            },
+        ),
+        (
+            {"type": "object", "properties": {"a": {"const": {}}}, "additionalProperties": True},
+            {"type": "object", "properties": {"a": {"const": {}}}, "additionalProperties": REF},
+        ),
+        ({"anyOf": [INTEGER, {"type": "null"}]}, {"anyOf": [{**INTEGER, **BOUNDS}, {"type": "null"}]}),
+        ({"allOf": [INTEGER]}, {"allOf": [{**INTEGER, **BOUNDS}]}),
+        ({"allOf": [INTEGER, {"minimum": 2**60}]}, {"allOf": [INTEGER, {"minimum": 2**60}]}),
+        ({"anyOf": [{"required": ["a"]}], "type": "object"}, {"anyOf": [{"required": ["a"]}], "type": "object"}),
+        (
+            {"$ref": "#/$defs/n", "$defs": {"n": INTEGER}},
+            {"$ref": "#/$defs/n", "$defs": {"n": {**INTEGER, **BOUNDS}}},
+        ),
+        (  # used beside another schema for the same value: left alone
+            {"allOf": [{"$ref": "#/$defs/n"}, {"minimum": 2**60}], "$defs": {"n": INTEGER}},
+            {"allOf": [{"$ref": "#/$defs/n"}, {"minimum": 2**60}], "$defs": {"n": INTEGER}},
+        ),
+    ],
+)
+def test_a_schema_is_drawn_tighter_where_it_alone_describes_a_value(
+    schema: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert tightened(schema) == expected
+
+
+@pytest.mark.parametrize("name", ["date", "time", "date-time"])
+def test_clocks_get_a_pattern_unless_they_have_one(name: str) -> None:
+    assert "pattern" in tightened({"type": "string", "format": name})
+    assert tightened({"type": "string", "format": name, "pattern": "x"})["pattern"] == "x"
+    assert "pattern" not in tightened({"const": "2024-02-29", "format": name})
+
+
+def test_a_schema_whose_author_uses_the_same_name_is_left_alone() -> None:
+    schema = {"type": "object", "$defs": {ANY: INTEGER}}
+    assert grammar_schema.tightened(schema) == schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "is_refused"),
+    [
+        ({"type": "object", "minProperties": 1}, False),
+        ({"type": "object", "minProperties": 2, "required": ["a", "b"]}, False),
+        ({"type": "object", "minProperties": 2, "required": ["a", "a"]}, True),
+        ({"properties": {"a": {"minProperties": 3}}}, True),
+    ],
+)
+def test_names_that_cannot_be_counted_are_refused(schema: dict[str, Any], is_refused: bool) -> None:
+    assert (grammar_schema.refusal(schema) is not None) is is_refused
+
+
+def test_needed_names_are_found_anywhere() -> None:
+    schema = {"required": ["b"], "properties": {"x": {"anyOf": [{"required": ["a", "b", 7]}]}}}
+    assert grammar_schema.required_names(schema) == ["a", "b"]
