@@ -61,9 +61,13 @@ class EngineCore:
         dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
         self._decoder = loading.load_decoder(self._model_dir, dtype, self._device)
         self._trainer = Trainer(self._decoder)
-        grammars = Grammars(self._model_dir, self._decoder.cfg.vocab_size)
-        self._sampler = Sampler(self._decoder, grammars, kv_max_bytes=kv_max_bytes, max_queue=max_queue)
+        self._grammars = Grammars(self._model_dir, self._decoder.cfg.vocab_size)
+        self._sampler = Sampler(self._decoder, self._grammars, kv_max_bytes=kv_max_bytes, max_queue=max_queue)
         self._started_at = time.time()
+
+    def prepare(self) -> None:
+        """Do now what would hold up streams later: read the vocabulary for grammars."""
+        self._grammars.prepare()
 
     # ------------------------------------------------------------ what it is
     def info(self) -> types.ModelInfo:

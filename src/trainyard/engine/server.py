@@ -143,7 +143,7 @@ def make_core(config: EngineServerConfig) -> cores.Core[Any]:
 
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     device = auto if config.device == "auto" else config.device
-    return EngineCore(
+    core = EngineCore(
         Path(config.model_dir),
         config.name,
         device=device,
@@ -151,6 +151,8 @@ def make_core(config: EngineServerConfig) -> cores.Core[Any]:
         kv_max_bytes=config.kv_max_bytes,
         max_queue=config.max_queue,
     )
+    core.prepare()
+    return core
 
 
 def main(read: Callable[[], bytes] = sys.stdin.buffer.read) -> int:

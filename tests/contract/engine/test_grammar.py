@@ -97,6 +97,15 @@ def test_every_budget_from_the_shortest_answer_on_is_kept(core: EngineCore, toke
         assert set(json.loads(text_of(tokenizer, events))) == {"name", "age"}
 
 
+def test_a_small_budget_finds_a_shorter_way_than_a_large_one_before(core: EngineCore, tokenizer: Tokenizer) -> None:
+    grammar = schema({"anyOf": [{"type": "string", "format": "date"}, {"type": "array", "maxItems": 0}]})
+    for max_tokens in (60, 4, 3, 30):
+        text, finish = answer(core, tokenizer, grammar, max_tokens=max_tokens, temperature=1.0)
+        assert finish == "stop"
+        assert text == "[]" or max_tokens > 4
+    assert answer(core, tokenizer, grammar, max_tokens=1)[1] == "length"
+
+
 def test_a_budget_below_the_shortest_answer_ends_with_length(core: EngineCore, tokenizer: Tokenizer) -> None:
     text, finish = answer(core, tokenizer, schema(NAME_AND_AGE), max_tokens=4)
     assert finish == "length"
