@@ -96,9 +96,6 @@ UseCache = Annotated[
         "and no seed); false: neither; null: only deterministic answers. The header Cache-Control goes first."
     ),
 ]
-NoPenalty = Annotated[
-    float, Meta(ge=0, le=0, description="Penalties are not available: only 0, which is no penalty, is accepted.")
-]
 EndUser = Annotated[
     str, Meta(min_length=1, max_length=512, description="Your id of your user; written to this server's log only.")
 ]
