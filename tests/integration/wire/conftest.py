@@ -60,7 +60,7 @@ class Wire:
     def judge(self, operation: Operation, answer: Any) -> None:
         """Fail when the document does not describe an answer."""
         is_json = answer.headers["content-type"] == "application/json"
-        body = answer.json() if is_json else None
+        body = answer.json() if is_json else answer.text
         assert self.document.faults(operation, answer.status_code, answer.headers["content-type"], body) == []
         assert answer.headers["x-request-id"]
 
@@ -72,7 +72,7 @@ def free_port() -> int:
         return int(listening.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory, free_port: int) -> Iterator[Wire]:
     directory = tmp_path_factory.mktemp("wire")
     tiny_model.write(directory / "tiny")

@@ -1,5 +1,6 @@
 """The OpenAPI document as a judge of answers, and as a source of requests that are wrong in one place."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -71,12 +72,13 @@ class Document:
         media = content_type.split(";")[0]
         if media not in described.get("content", {}):
             return [f"{media} is not among {sorted(described.get('content', {}))}"]
-        if media != "application/json":
+        if media not in ("application/json", "text/event-stream"):
             return []
         steps = ("paths", operation.path, operation.method, "responses", str(status), "content", media, "schema")
         pointer = "/".join(step.replace("~", "~0").replace("/", "~1") for step in steps)
         validator = Draft202012Validator({"$ref": f"{_AT}#/{pointer}"}, registry=self._registry)
-        return [f"{error.json_path}: {error.message[:300]}" for error in validator.iter_errors(body)]
+        values = events_of(body) if media == "text/event-stream" else [body]
+        return [f"{error.json_path}: {error.message[:300]}" for one in values for error in validator.iter_errors(one)]
 
     def body_fields(self, operation: Operation) -> dict[str, Any]:
         """Give the schemas of a body's fields."""
@@ -110,6 +112,12 @@ class Document:
                 yield from self._forms(form)
         else:
             yield schema
+
+
+def events_of(text: str) -> list[Any]:
+    """Read the data of server-sent events; the mark of the end is none."""
+    said = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+    return [json.loads(one) for one in said if one != "[DONE]"]
 
 
 def _beyond(form: Mapping[str, Any]) -> Iterator[Any]:

@@ -79,7 +79,8 @@ class RequireKey:
         if scope["path"] in PUBLIC_PATHS:
             return True
         is_signed = any(pattern.fullmatch(scope["path"]) for pattern in self._signed_paths)
-        return is_signed and b"signature" in parse_qs(scope["query_string"])
+        query = scope["query_string"].decode("latin-1")  # of bytes, `parse_qs` reads ASCII alone
+        return is_signed and "signature" in parse_qs(query)
 
 
 def read_key(connection: HTTPConnection) -> str:

@@ -79,7 +79,7 @@ def of_success(*, is_metered: bool, is_idempotent: bool, caches: bool) -> dict[s
 
 def of_request(*, is_idempotent: bool, caches: bool) -> Sequence[Mapping[str, Any]]:
     """Describe the headers that a hot route reads, as parameters; the key stands under `security`."""
-    made = [_parameter("X-Request-ID", "Names the request; another name is made when this is none.", maxLength=64)]
+    made = [_parameter("X-Request-ID", "Names the request; another name is made when this is none.")]
     if is_idempotent:
         said = "Under one name a request is done once: sent again it gets the first answer; another body is 409."
         made.append(_parameter("Idempotency-Key", said, minLength=1, maxLength=255, pattern="^[ -~]+$"))

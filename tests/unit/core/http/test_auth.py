@@ -1,10 +1,12 @@
 import asyncio
+import re
 
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
@@ -124,3 +126,29 @@ def test_the_last_use_of_a_key_is_written_when_the_server_ends(
         client.post("/runs", json={"rank": 1})
     with database.read() as connection:
         assert connection.execute(text("SELECT last_used_at FROM core_keys")).scalar() == clock.now()
+
+
+@pytest.mark.parametrize("query", [b"signature=0af3", b"expires=1&signature=%C2%B9", b"signature=\xc2\xb9"])
+async def test_a_signature_of_any_characters_is_left_to_its_route(parts: HttpParts, query: bytes) -> None:
+    reached: list[str] = []
+
+    async def route(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+
+    checker = auth.KeyChecker(parts.keys, parts.database)
+    guarded = auth.RequireKey(route, checker, [re.compile("/signed/[0-9]+")])
+    plain = {"type": "http", "query_string": query, "headers": []}
+    await guarded({**plain, "path": "/signed/1"}, _nothing, _ignored)
+    with pytest.raises(errors.Unauthenticated):
+        await guarded({**plain, "path": "/other"}, _nothing, _ignored)
+    with pytest.raises(errors.Unauthenticated):
+        await guarded({**plain, "path": "/signed/1", "query_string": b"expires=1"}, _nothing, _ignored)
+    assert reached == ["/signed/1"]
+
+
+async def _nothing() -> Message:
+    return {"type": "http.request", "body": b""}
+
+
+async def _ignored(_message: Message) -> None:
+    return None
