@@ -47,7 +47,7 @@ def described(wire: Wire) -> Any:
     return schemathesis.openapi.from_dict(dict(wire.document.content))
 
 
-def send(wire: Wire, case: Case) -> Any:
+def send(wire: Wire, case: Case[Any]) -> Any:
     """Send a case through the client of the application."""
     kwargs = case.as_transport_kwargs(base_url="http://testserver")
     if "data" in kwargs and isinstance(kwargs["data"], bytes | str):
@@ -64,7 +64,7 @@ def try_all(wire: Wire, described: Any, name: str, mode: GenerationMode, *judged
 
     @_PATIENT
     @given(case=strategy, is_known=st.booleans())
-    def each(case: Case, is_known: bool) -> None:
+    def each(case: Case[Any], is_known: bool) -> None:
         can_be_known = mode is GenerationMode.POSITIVE and name not in _ENDS_WHAT_OTHERS_NEED
         if is_known and can_be_known and case.path_parameters:
             known = {**wire.values, **ROUTES[name].values}
