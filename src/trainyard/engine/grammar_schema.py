@@ -54,7 +54,8 @@ def refusal(schema: Schema) -> str | None:
 
 def tightened(schema: Schema) -> Schema:
     """Draw a schema tighter where it alone describes a value."""
-    if ANY in schema.get("$defs", {}):  # its author has another meaning for the name
+    known = schema.get("$defs", {})
+    if not isinstance(known, dict) or ANY in known:  # no schema, or its author has another meaning for the name
         return schema
     shared: frozenset[str] = frozenset()
     while True:
@@ -123,17 +124,23 @@ class _Pass:
 def _bounds(node: Schema) -> Schema:
     """Give the keywords to add to a schema that alone describes its value."""
     kinds = node.get("type")
-    types = set(kinds) if isinstance(kinds, list) else {kinds}
+    types = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str)]
     more: Schema = {}
-    if types & {"number", "integer"}:
+    if "number" in types or "integer" in types:
         more |= _safe_numbers(node)
     if "object" in types and "additionalProperties" not in node:
-        listed = node.get("properties") or node.get("patternProperties")
-        is_closed = listed and set(node.get("required", ())) <= set(node.get("properties", ()))
-        more["additionalProperties"] = False if is_closed else _ANY_REF
+        more["additionalProperties"] = False if _lists_all(node) else _ANY_REF
     if "array" in types and "items" not in node:
         more["items"] = _ANY_REF
     return more
+
+
+def _lists_all(node: Mapping[str, Any]) -> bool:
+    """Whether a schema lists names, and those that it requires among them."""
+    listed, required = node.get("properties", {}), node.get("required", [])
+    if not isinstance(listed, dict) or not isinstance(required, list):
+        return False
+    return bool(listed or node.get("patternProperties")) and all(name in listed for name in map(str, required))
 
 
 def _safe_numbers(node: Mapping[str, Any]) -> Schema:

@@ -55,8 +55,7 @@ def validate_grammar(grammar: Grammar) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _validated(grammar: Grammar) -> None:
-    matcher = llguidance.LLMatcher(_bytes_vocabulary(), source_of(grammar), log_level=0, limits=LIMITS)
-    check_start(matcher)
+    check_start(_matcher(source_of(grammar)))
 
 
 def check_start(matcher: llguidance.LLMatcher) -> None:
@@ -99,11 +98,16 @@ def schema_block(schema: dict[str, Any]) -> str:
 
 def _from_schema(schema: dict[str, Any]) -> str:
     """Translate the tightened schema, or the original where tightening went against something that it says."""
-    tight = _translate(grammar_schema.tightened(schema))
-    matcher = llguidance.LLMatcher(_bytes_vocabulary(), tight, log_level=0, limits=LIMITS)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return _translate(schema) if matcher.is_error() else tight
+    original, tight = _translate(schema), _translate(grammar_schema.tightened(schema))
+    try:
+        check_start(_matcher(tight))
+    except errors.InvalidRequest:
+        return original
+    return tight
+
+
+def _matcher(source: str) -> llguidance.LLMatcher:
+    return llguidance.LLMatcher(_bytes_vocabulary(), source, log_level=0, limits=LIMITS)
 
 
 def _translate(schema: dict[str, Any]) -> str:

@@ -1,11 +1,16 @@
 """What is drawn tighter in a schema, what is left as it is, and what is refused."""
 
+import json
+import random
 from typing import Any
 
 import pytest
 
-from trainyard.engine import grammar_schema
+from tests.contract.engine import random_schemas
+from trainyard.core import errors
+from trainyard.engine import grammar_schema, grammar_text
 from trainyard.engine.grammar_schema import ANY, SAFE
+from trainyard.engine.types import Grammar
 
 REF = {"$ref": f"#/$defs/{ANY}"}
 BOUNDS = {"minimum": -SAFE, "maximum": SAFE}
@@ -99,3 +104,36 @@ def test_names_that_cannot_be_counted_are_refused(schema: dict[str, Any], is_ref
 def test_needed_names_are_found_anywhere() -> None:
     schema = {"required": ["b"], "properties": {"x": {"anyOf": [{"required": ["a", "b", 7]}]}}}
     assert grammar_schema.required_names(schema) == ["a", "b"]
+
+
+ODD = (None, 0, -1, 1.5, "x", [], {}, [1], [[]], {"a": 1}, True, 2**70, ["a", {}], {"type": {}}, "object", {"$ref": 5})
+KEYWORDS = ("type", "properties", "required", "items", "$defs", "anyOf", "allOf", "$ref", "minimum", "format", "enum")
+
+
+def spoilt(seed: int) -> str:
+    """Put an odd value somewhere into a random schema."""
+    rng = random.Random(seed)
+    schema = json.loads(random_schemas.make(seed).text)
+    node: Any = schema
+    while isinstance(node, dict | list) and node and rng.random() < 0.8:
+        place = rng.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        if not isinstance(node[place], dict | list) or not node[place]:
+            break
+        node = node[place]
+    if isinstance(node, dict):
+        node[rng.choice(KEYWORDS)] = rng.choice(ODD)
+    elif isinstance(node, list):
+        node[rng.randrange(len(node))] = rng.choice(ODD)
+    return json.dumps(schema)
+
+
+def test_a_malformed_schema_is_compiled_or_refused_and_never_a_fault() -> None:
+    refused = 0
+    for seed in range(600):
+        grammar = Grammar(kind="json_schema", text=spoilt(seed))
+        try:
+            grammar_text.validate_grammar(grammar)
+            grammar_text.needed_names(grammar)
+        except errors.InvalidRequest:
+            refused += 1
+    assert 100 < refused < 600
