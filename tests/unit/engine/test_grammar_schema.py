@@ -106,7 +106,24 @@ def test_needed_names_are_found_anywhere() -> None:
     assert grammar_schema.required_names(schema) == ["a", "b"]
 
 
-ODD = (None, 0, -1, 1.5, "x", [], {}, [1], [[]], {"a": 1}, True, 2**70, ["a", {}], {"type": {}}, "object", {"$ref": 5})
+ODD: tuple[Any, ...] = (
+    None,
+    0,
+    -1,
+    1.5,
+    "x",
+    [],
+    {},
+    [1],
+    [[]],
+    {"a": 1},
+    True,
+    2**70,
+    ["a", {}],
+    {"type": {}},
+    "object",
+    {"$ref": 5},
+)
 KEYWORDS = ("type", "properties", "required", "items", "$defs", "anyOf", "allOf", "$ref", "minimum", "format", "enum")
 
 
