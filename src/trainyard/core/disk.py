@@ -1,7 +1,25 @@
-"""What it takes for files to survive the loss of power."""
+"""Files that survive the loss of power, and disks that have no room for them."""
 
+import errno
 import os
 from pathlib import Path
+
+from trainyard.core import errors
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def full(error: BaseException) -> errors.Unavailable | None:
+    """Make the error for a caller whose request found no room on the disk; None when something else went wrong."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    made = errors.Unavailable(
+        "The disk of the server is full; nothing was written. An operator has to make room",
+        code="disk_full",
+        retry_after_s=30,
+    )
+    made.__cause__ = error
+    return made
 
 
 def sync_directory(directory: Path) -> None:

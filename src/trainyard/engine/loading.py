@@ -1,6 +1,8 @@
 """Weights between Hugging Face directories and the decoder: read into the fused layout, written as usual."""
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +17,7 @@ from trainyard.engine import config_hf
 from trainyard.engine.config import ModelConfig
 from trainyard.engine.model import Decoder, projection_groups
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _PARENT = {"qkv": "self_attn", "o": "self_attn", "gate_up": "mlp", "down": "mlp"}
 
 
@@ -135,4 +138,20 @@ def save_decoder(decoder: Decoder, directory: str | Path, dtype: torch.dtype = t
 def write_weights(tensors: dict[str, Tensor], directory: Path, dtype: torch.dtype) -> None:
     """Write tensors of any device as `model.safetensors`."""
     plain = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in tensors.items()}
-    save_file(plain, directory / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(plain, directory / "model.safetensors", {"format": "pt"})
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Write a file in the format of safetensors.
+
+    Raises:
+        OSError: The disk refuses; the library tells that in words only.
+    """
+    try:
+        save_file(tensors, path, metadata=metadata)
+    except SafetensorError as cause:
+        found = _OS_ERROR.search(str(cause))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from cause

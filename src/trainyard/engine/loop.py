@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from trainyard.core import errors
+from trainyard.core import disk, errors
 from trainyard.engine import calls, cores, types
 from trainyard.engine.state_writer import POLL_S, StateWriter
 from trainyard.engine.streams import STREAM_STALL_S, Outlet, Streams
@@ -280,7 +280,9 @@ class ComputeLoop:
             failure = error
         except Exception as error:  # noqa: BLE001 - the edge of a job: a fault of one call must not end the others
             _log.exception("call_failed", call=names)
-            failure = errors.TrainyardError(f"the engine failed in {names}: {type(error).__name__}: {error}")
+            failure = disk.full(error) or errors.TrainyardError(
+                f"the engine failed in {names}: {type(error).__name__}: {error}"
+            )
         for job in jobs:
             job.outlet.error(job.number, copy_error(failure))
         return None

@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from trainyard.core import errors
 from trainyard.engine import adapters
 from trainyard.engine.adapters import AdapterLayout, AdapterSpec, AdapterTensors
 from trainyard.engine.config import ModelConfig
-from trainyard.engine.loading import module_name
+from trainyard.engine.loading import module_name, save_tensors
 from trainyard.engine.model import projection_groups
 from trainyard.engine.types import PROJECTIONS
 
@@ -49,7 +48,7 @@ def save(weights: AdapterTensors, directory: Path, base_model: str, version: str
     }
     (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors(weights).items()}
-    save_file(plain, directory / WEIGHTS, metadata={"format": "pt", _VERSION_KEY: version})
+    save_tensors(plain, directory / WEIGHTS, {"format": "pt", _VERSION_KEY: version})
 
 
 def tensors(weights: AdapterTensors) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainyard.core import errors
+from trainyard.core import disk, errors
 from trainyard.core.http import dialects
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.routing import DialectMap
@@ -98,7 +98,7 @@ def translate(error: Exception) -> tuple[errors.TrainyardError, int | None]:
         return errors.DeadlineExceeded(), None
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return errors.InvalidRequest(_HALF_A_PAIR, code="invalid_text"), None  # only a client can have made it
-    return errors.TrainyardError(), None
+    return disk.full(error) or errors.TrainyardError(), None
 
 
 def of_validation(faults: Sequence[Any]) -> errors.InvalidRequest:
