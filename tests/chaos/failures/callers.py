@@ -42,12 +42,21 @@ class Told:
 
 
 class Caller:
-    """Asks `/v1/completions` under a key, every time something that no cache knows."""
+    """Asks `/v1/completions` under a key, every time something that no cache knows.
+
+    Attributes:
+        begun: Streams whose first text has come.
+    """
 
     def __init__(self, session: aiohttp.ClientSession, url: str, key: str) -> None:
         self._session = session
         self._url = url
         self._key = key
+        self.begun = 0
+
+    def moved_to(self, url: str) -> None:
+        """Ask there from now on: a server that was started again has another port."""
+        self._url = url
 
     async def ask(
         self,
@@ -100,6 +109,7 @@ class Caller:
             elif event.get("usage"):
                 told.usage = _usage(event)
             elif event["choices"] and event["choices"][0]["text"]:
+                self.begun += told.pieces == 0
                 told.pieces += 1
 
 

@@ -144,7 +144,7 @@ async def test_what_is_only_in_the_spool_survives_the_server(row: Row, place: Pl
     await asyncio.to_thread(yard.until, lambda: not yard.is_alive(server.pid), 10)
     await asyncio.to_thread(place.postgres.start)
     assert own_entries(place, told) == []
-    await asyncio.to_thread(server.start)
+    server.start()  # by this thread, whose end would end it
     await asyncio.to_thread(yard.until, lambda: is_caught_up(place), 10)
     callers.assert_exact(told, own_entries(place, told))
     assert list(server.data_dir.glob("ledger-*")) == []

@@ -1,0 +1,147 @@
+"""`kill -9` while a hundred streams are open: what was told is in the ledger once, and nobody's place is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import trainyard.engine
+from tests.chaos.failures import callers, table, yard
+from tests.chaos.failures.callers import Caller, Entry, Told
+from tests.chaos.failures.table import Row
+from trainyard import Client
+from trainyard.loadtest.mock import Latency, MockServer, in_thread
+from trainyard.sdk.local_server import LocalServer
+
+pytestmark = pytest.mark.timeout(120)
+POCKET = Path(trainyard.engine.__file__).parent / "pocket"
+STREAMS = 100
+ENGINE = "engine:test/pocket"
+LONG = {"model": "test/pocket", "max_tokens": 600, "seed": 1, "temperature": 1.0}
+
+
+@pytest.fixture(scope="module")
+def mock() -> Iterator[MockServer]:
+    with in_thread(MockServer(latency=Latency(answer_tokens=40, token_s=0.05))) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(mock: MockServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
+    """`far` takes 2 s for an answer of an upstream that counts its requests."""
+    directory = tmp_path_factory.mktemp("killed")
+    (directory / "models.yaml").write_text(
+        "models:\n"
+        "  - {name: echo, backend: fake}\n"
+        f"  - {{name: test/pocket, path: {POCKET}, load: eager}}\n"
+        f"  - {{name: far, backend: openai, base_url: '{mock.url}/v1', retries: 0}}\n"
+    )
+    environment = {"TRAINYARD_MODELS_FILE": str(directory / "models.yaml")}
+    with LocalServer(directory / "data", environment=environment) as running:
+        yield running
+
+
+@pytest.fixture
+async def bob(server: LocalServer) -> AsyncIterator[Caller]:
+    """A caller with as many places as streams."""
+    with Client(server.key, server.url) as admin:
+        made = admin.create_key(
+            "bob", scopes=["generate"], limits={"concurrency": STREAMS}, quota={"tokens": 100_000_000}
+        )
+    async with callers.caller(server.url, made.key) as one:
+        yield one
+
+
+def own_entries(server: LocalServer, told: list[Told]) -> list[Entry]:
+    known = {one.request_id for one in told}
+    entries = callers.ledger(f"sqlite:///{server.data_dir / 'trainyard.db'}")
+    return [entry for entry in entries if entry.request_id in known]
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    await asyncio.to_thread(yard.until, is_true, 20)
+
+
+def active_streams(server: LocalServer) -> float:
+    """Streams in the engine; more than were ever begun while the engine is not connected."""
+    if callers.sample(server.url, "trainyard_engine_up") < 1:
+        return STREAMS + 1
+    active, queued = "trainyard_engine_streams_active", "trainyard_engine_streams_queued"
+    return callers.sample(server.url, active) + callers.sample(server.url, queued)
+
+
+async def hundred_streams(bob: Caller, kill: Callable[[], object]) -> list[Told]:
+    """Begin streams of the engine, and short ones that end all the while; kill something in the middle of them."""
+    told = list(await asyncio.gather(*(bob.ask(f"word {number}", stream=number % 2 == 0) for number in range(10))))
+    begun = bob.begun
+    streams = [asyncio.create_task(bob.ask(f"Say {number}", stream=True, **LONG)) for number in range(STREAMS - 10)]
+    while bob.begun - begun < STREAMS / 5:  # noqa: ASYNC110 - counted by those tasks
+        await asyncio.sleep(0)
+    short = [asyncio.create_task(bob.ask(f"more {number}", stream=number % 2 == 0)) for number in range(10)]
+    await asyncio.sleep(0.005)
+    await asyncio.to_thread(kill)
+    long = await asyncio.gather(*streams)
+    assert sum(one.pieces > 0 and not one.is_whole for one in long) > STREAMS / 10
+    assert sum(one.is_whole for one in long) < STREAMS / 2
+    return [*told, *long, *await asyncio.gather(*short)]
+
+
+async def assert_usable(server: LocalServer, bob: Caller) -> None:
+    """Every place can be taken again, at once."""
+    again = await asyncio.gather(*(bob.ask(f"again {number}", stream=True, model="far") for number in range(STREAMS)))
+    assert {(one.status, one.is_whole) for one in again} == {(200, True)}
+    callers.assert_exact(again, own_entries(server, again))
+    assert callers.sample(server.url, "trainyard_open_reservations") == 0
+
+
+@table.shows("HTTP process killed with 100 streams open")
+async def test_the_http_process_is_killed(row: Row, server: LocalServer, bob: Caller) -> None:
+    engine, http = [await asyncio.to_thread(yard.child, server, name) for name in (ENGINE, "http")]
+    told = await hundred_streams(bob, lambda: yard.kill_pid(http.pid or 0))
+    await until(lambda: yard.is_back(server, "http"))
+    assert (await asyncio.to_thread(yard.child, server, ENGINE)).pid == engine.pid
+    assert (await bob.ask(model="test/pocket", max_tokens=2)).status == 200
+    await until(lambda: active_streams(server) == 0)
+    await assert_usable(server, bob)
+    callers.assert_exact(told, own_entries(server, told))
+
+
+@table.shows("whole server killed with 100 streams open")
+async def test_the_whole_server_is_killed(row: Row, server: LocalServer, bob: Caller) -> None:
+    processes = await asyncio.to_thread(yard.pids, server)
+    told = await hundred_streams(bob, lambda: yard.kill_pid(server.pid))
+    await until(lambda: not any(yard.is_alive(pid) for pid in processes))
+    server.start()  # by this thread, whose end would end it
+    bob.moved_to(server.url)
+    assert (await bob.ask(model="test/pocket", max_tokens=2)).status == 200
+    await until(lambda: active_streams(server) == 0)
+    await assert_usable(server, bob)
+    callers.assert_exact(told, own_entries(server, told))
+
+
+@table.shows("HTTP process killed during requests with an `Idempotency-Key`")
+async def test_requests_that_are_sent_again_are_done_once(
+    row: Row, server: LocalServer, mock: MockServer, bob: Caller
+) -> None:
+    def everything(number: int) -> dict[str, object]:
+        return {"prompt": f"once {number}", "model": "far", "max_tokens": 8, "stream": number % 2 == 0}
+
+    mock.seen.reset()
+    first = [asyncio.create_task(bob.ask(**everything(n), idempotency_key=f"key-{n}")) for n in range(STREAMS)]
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.to_thread(yard.kill, server, "http")
+    told = list(await asyncio.gather(*first))
+    done = {n for n, one in enumerate(told) if one.usage is not None}
+    assert done
+    await until(lambda: callers.readyz(server.url)[0] == 200)
+    again = await asyncio.gather(*(bob.ask(**everything(n), idempotency_key=f"key-{n}") for n in range(STREAMS)))
+    assert {(one.status, one.is_whole) for one in again} == {(200, True)}
+    entries = own_entries(server, [*told, *again])
+    assert len(entries) == STREAMS
+    for number, one in enumerate(again):
+        [entry] = [entry for entry in entries if entry.request_id in (told[number].request_id, one.request_id)]
+        assert entry.usage == one.usage
+        if number in done:
+            assert told[number].usage == one.usage
+            assert entry.request_id == told[number].request_id
