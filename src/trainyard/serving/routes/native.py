@@ -26,7 +26,10 @@ RAISED = (
 
 def hot_routes(service: ServingService) -> list[HotRoute]:
     """Make the routes."""
+    return [_generate(service), _batch(service), _stream(service)]
 
+
+def _generate(service: ServingService) -> HotRoute:
     async def generate_text(request: Request, body: GenerateRequest, principal: Principal) -> Reply | Stream:
         return await answering.answer(
             service,
@@ -40,9 +43,37 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             cache=body.cache,
         )
 
+    return hot_route(
+        "/v1/generate",
+        generate_text,
+        request_type=GenerateRequest,
+        response_type=GenerateResponse,
+        scope="generate",
+        raises=RAISED,
+        caches=True,
+        dialect="native",
+        summary="Continue a prompt",
+    )
+
+
+def _batch(service: ServingService) -> HotRoute:
     async def generate_batch(request: Request, body: BatchRequest, principal: Principal) -> Reply | Stream:
         return await native_batch.answer(service, request, body, principal, DEFAULT_MAX_NEW_TOKENS)
 
+    return hot_route(
+        "/v1/generate/batch",
+        generate_batch,
+        request_type=BatchRequest,
+        response_type=BatchResponse,
+        scope="generate",
+        raises=RAISED,
+        caches=True,
+        dialect="native",
+        summary="Continue several prompts",
+    )
+
+
+def _stream(service: ServingService) -> HotRoute:
     async def stream_text(request: Request, body: GenerateRequest, principal: Principal) -> Reply | Stream:
         return await answering.answer(
             service,
@@ -56,42 +87,18 @@ def hot_routes(service: ServingService) -> list[HotRoute]:
             cache=body.cache,
         )
 
-    return [
-        hot_route(
-            "/v1/generate",
-            generate_text,
-            request_type=GenerateRequest,
-            response_type=GenerateResponse,
-            scope="generate",
-            raises=RAISED,
-            caches=True,
-            dialect="native",
-            summary="Continue a prompt",
-        ),
-        hot_route(
-            "/v1/generate/batch",
-            generate_batch,
-            request_type=BatchRequest,
-            response_type=BatchResponse,
-            scope="generate",
-            raises=RAISED,
-            caches=True,
-            dialect="native",
-            summary="Continue several prompts",
-        ),
-        hot_route(
-            "/v1/stream",
-            stream_text,
-            request_type=GenerateRequest,
-            response_type=StreamEvent,
-            event_type=StreamEvent,
-            scope="generate",
-            raises=RAISED,
-            caches=True,
-            dialect="native",
-            summary="Continue a prompt piece by piece, as server-sent events",
-        ),
-    ]
+    return hot_route(
+        "/v1/stream",
+        stream_text,
+        request_type=GenerateRequest,
+        response_type=StreamEvent,
+        event_type=StreamEvent,
+        scope="generate",
+        raises=RAISED,
+        caches=True,
+        dialect="native",
+        summary="Continue a prompt piece by piece, as server-sent events",
+    )
 
 
 def ask(body: GenerateRequest) -> Ask:
