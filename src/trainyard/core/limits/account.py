@@ -175,6 +175,10 @@ class Account:
     def refund(self, subject: Subject, held: Amount, begun: Second, begun_s: float) -> None:
         """Undo `take`; the request leaves the window too."""
         self._let_go(held, begun)
+        self.withdraw(subject, begun_s)
+
+    def withdraw(self, subject: Subject, begun_s: float) -> None:
+        """Have a request that was let in with these bars leave the window."""
         if subject.limits.requests is None:
             return
         index = bisect_left(self.begun_s, begun_s)

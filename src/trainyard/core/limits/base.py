@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from trainyard.core.limits.types import Amount, Reservation, Subject
+from trainyard.core.limits.types import Amount, Passed, Reservation, Subject
 
 
 class Spent(Protocol):
@@ -44,6 +44,20 @@ class Limiter(Protocol):
 
     async def refund(self, reservation: Reservation) -> None:
         """End the work as if it had never begun; the request does not count either."""
+        ...
+
+    async def count(self, subjects: Sequence[Subject]) -> Passed:
+        """Count one request whose answer is there already: it has to find a place free, and holds nothing.
+
+        It passes the bars that a reservation of no amount passes, and costs one step in place of two.
+
+        Raises:
+            errors.TrainyardError: As `reserve`.
+        """
+        ...
+
+    async def uncount(self, passed: Passed) -> None:
+        """Take back a request that was counted, once, since nothing came of it; it leaves the window."""
         ...
 
     async def ping(self) -> None:

@@ -95,6 +95,7 @@ end
 """
 
 RESERVE = """
+-- A lease of 0 holds nothing: the request is counted, and that is all.
 local id, known, span = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local window, lease, wall = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local tokens, cost, count = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -253,7 +254,7 @@ for index, sub in ipairs(subs) do
 end
 if #refusals > 2 then return refusals end
 
-hold(id, tokens, cost, wall, names, lease, wall)
+if lease > 0 then hold(id, tokens, cost, wall, names, lease, wall) end
 local answer = {'ok', nonce}
 for _, sub in ipairs(subs) do
   local newest = 0

@@ -10,10 +10,12 @@ from trainyard.core.clock import Clock
 from trainyard.core.limits import refusals
 from trainyard.core.limits.account import Account, Consumption, Second
 from trainyard.core.limits.base import Spent
-from trainyard.core.limits.types import Amount, Reservation, Standing, Subject
+from trainyard.core.limits.types import Amount, Passed, Reservation, Standing, Subject
 
 IDLE_S = 300.0
 """After this long without a request an account is forgotten; quotas are loaded from the ledger again."""
+
+_NOTHING = Amount()
 
 _MAX_LOADS = 3
 """Periods that may pass while one request loads them; more is a clock that jumps."""
@@ -30,6 +32,12 @@ class Held(Reservation, kw_only=True):
     begun_s: float
     accounts: list[Account]
     seconds: list[Second]
+
+
+class Counted(Passed, kw_only=True):
+    """A request that holds nothing; `begun_s` is when it was counted, monotonic."""
+
+    begun_s: float
 
 
 class MemoryLimiter:
@@ -58,10 +66,19 @@ class MemoryLimiter:
         accounts = self._found(subjects, now_s, wall_s)
         if accounts is None:
             accounts, now_s, wall_s = await self._loaded(subjects)
-        for account in accounts:
-            if not account.admits(amount, now_s, self._window_s):
-                raise self._refused(accounts, amount, now_s, wall_s)
-        return self._take(subjects, accounts, amount, now_s, int(wall_s))
+        self._check(accounts, amount, now_s, wall_s)
+        seconds = [account.take(amount, now_s, int(wall_s)) for account in accounts]
+        requests, tokens = self._standings(accounts, now_s)
+        return Held(
+            id=self._id(str(next(self._numbers))),
+            subjects=tuple(subjects),
+            amount=amount,
+            requests=requests,
+            tokens=tokens,
+            begun_s=now_s,
+            accounts=accounts,
+            seconds=seconds,
+        )
 
     async def settle(self, reservation: Reservation, used: Amount, *, at: float | None = None) -> None:
         """Count what was used, free what was held; see `base.Limiter`."""
@@ -86,6 +103,28 @@ class MemoryLimiter:
             reservation.subjects, reservation.accounts, reservation.seconds, strict=True
         ):
             account.refund(subject, amount, begun, begun_s)
+
+    async def count(self, subjects: Sequence[Subject]) -> Passed:
+        """Count one request that holds nothing; see `base.Limiter`."""
+        clock = self._clock
+        now_s, wall_s = clock.monotonic(), clock.now()
+        accounts = self._found(subjects, now_s, wall_s)
+        if accounts is None:
+            accounts, now_s, wall_s = await self._loaded(subjects)
+        self._check(accounts, _NOTHING, now_s, wall_s)
+        for account in accounts:
+            if account.subject.limits.requests is not None:
+                account.begun_s.append(now_s)
+        requests, tokens = self._standings(accounts, now_s)
+        return Counted(subjects=tuple(subjects), requests=requests, tokens=tokens, begun_s=now_s)
+
+    async def uncount(self, passed: Passed) -> None:
+        """Take back a request that was counted; see `base.Limiter`."""
+        assert isinstance(passed, Counted)
+        for subject in passed.subjects:
+            account = self._accounts.get(subject.name)
+            if account is not None:
+                account.withdraw(subject, passed.begun_s)
 
     async def ping(self) -> None:
         """Return: memory is always there."""
@@ -160,31 +199,23 @@ class MemoryLimiter:
             if not used.is_loaded and account.consumption is used:
                 account.consumption = None  # the next request tries again
 
-    def _refused(self, accounts: list[Account], amount: Amount, now_s: float, wall_s: float) -> errors.TrainyardError:
-        found = [each for account in accounts for each in account.refusals(amount, now_s, wall_s, self._window_s)]
-        return refusals.error(found, amount, self._window_s)
+    def _check(self, accounts: list[Account], amount: Amount, now_s: float, wall_s: float) -> None:
+        """Raise unless all admit the amount."""
+        window_s = self._window_s
+        for account in accounts:
+            if not account.admits(amount, now_s, window_s):
+                found = [each for one in accounts for each in one.refusals(amount, now_s, wall_s, window_s)]
+                raise refusals.error(found, amount, window_s)
 
-    def _take(
-        self, subjects: Sequence[Subject], accounts: list[Account], amount: Amount, now_s: float, second: int
-    ) -> Held:
+    def _standings(self, accounts: list[Account], now_s: float) -> tuple[Standing | None, Standing | None]:
+        """Tell the tightest standing with requests and with tokens."""
         window_s = self._window_s
         requests: Standing | None = None
         tokens: Standing | None = None
-        seconds = []
         for account in accounts:
-            seconds.append(account.take(amount, now_s, second))
             limits = account.subject.limits
             if limits.requests is not None:
                 requests = refusals.tightest(requests, account.requests_standing(limits.requests, window_s))
             if limits.tokens is not None:
                 tokens = refusals.tightest(tokens, account.tokens_standing(limits.tokens, now_s, window_s))
-        return Held(
-            id=self._id(str(next(self._numbers))),
-            subjects=tuple(subjects),
-            amount=amount,
-            requests=requests,
-            tokens=tokens,
-            begun_s=now_s,
-            accounts=accounts,
-            seconds=seconds,
-        )
+        return requests, tokens

@@ -16,7 +16,7 @@ from trainyard.core.clock import Clock
 from trainyard.core.limits import lua, periods, refusals
 from trainyard.core.limits.base import Spent
 from trainyard.core.limits.line import Answer, Argument, Script, ScriptLine
-from trainyard.core.limits.types import Amount, Quota, Reservation, Standing, Subject
+from trainyard.core.limits.types import Amount, Passed, Quota, Reservation, Standing, Subject
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -25,6 +25,7 @@ LEASE_S = 30.0
 """A process that dies frees what it held within this time; renewed after a third of it."""
 
 _CODE = "limiter_unavailable"
+_NOTHING = Amount()
 _LATE_RETRY_S = 1.0
 _MAX_LOADS = 5
 """Rounds in which one request loads quotas; each further one means that a period or the quota was changed meanwhile."""
@@ -44,6 +45,12 @@ class RedisHeld(Reservation, kw_only=True):
     """A reservation with the moment of its begin, microseconds by our clock."""
 
     begun_us: int
+
+
+class RedisCounted(Passed, kw_only=True):
+    """A request that holds nothing, by the name that it has in the window."""
+
+    id: str
 
 
 class RedisLimiter:
@@ -100,26 +107,29 @@ class RedisLimiter:
 
     async def reserve(self, subjects: Sequence[Subject], amount: Amount) -> Reservation:
         """Take one request, one place and the amount, of all subjects or of none; see `base.Limiter`."""
-        reservation_id = f"rsv_{self._me}_{next(self._numbers)}"
-        bases: dict[int, tuple[int, Amount]] = {}
-        for _ in range(_MAX_LOADS):
-            wall_s = self._clock.now()
-            spans = [self._period(subject.quota, wall_s) for subject in subjects]
-            answer = await self._ask(reservation_id, subjects, amount, wall_s, spans, bases)
-            kind = answer[0]
-            if kind == b"ok":
-                return self._taken(reservation_id, subjects, amount, round(wall_s * _MICRO), answer[2:])
-            if kind == b"closed":
-                raise _closed(answer[2] / _MICRO)
-            if kind == b"no":
-                raise refusals.error(_refusals(subjects, amount, spans, wall_s, answer[2:]), amount, self._window_s)
-            places = [place - 1 for place in answer[2::3]]
-            asked = zip(places, answer[3::3], answer[4::3], strict=True)
-            loaded = await asyncio.gather(
-                *[self._base(subjects[place].name, spans[place], until, number) for place, until, number in asked]
-            )
-            bases = dict(zip(places, zip(answer[4::3], loaded, strict=True), strict=True))
-        raise errors.Unavailable("A quota changes faster than it can be loaded", code=_CODE, retry_after_s=1)
+        reservation_id, wall_s, left = await self._let_in(subjects, amount, self._lease_us)
+        requests, tokens = self._standings(subjects, left)
+        held = self._open[reservation_id] = RedisHeld(
+            id=reservation_id,
+            subjects=tuple(subjects),
+            amount=amount,
+            requests=requests,
+            tokens=tokens,
+            begun_us=round(wall_s * _MICRO),
+        )
+        self._keep()
+        return held
+
+    async def count(self, subjects: Sequence[Subject]) -> Passed:
+        """Count one request that holds nothing; see `base.Limiter`."""
+        name, _, left = await self._let_in(subjects, _NOTHING, 0)
+        requests, tokens = self._standings(subjects, left)
+        return RedisCounted(id=name, subjects=tuple(subjects), requests=requests, tokens=tokens)
+
+    async def uncount(self, passed: Passed) -> None:
+        """Take back a request that was counted; told later while Redis is away."""
+        assert isinstance(passed, RedisCounted)
+        await self._tell(self._refund, self._refund_of(passed.id, passed.subjects))
 
     async def settle(self, reservation: Reservation, used: Amount, *, at: float | None = None) -> None:
         """Count what was used, free what was held; told later while Redis is away."""
@@ -178,18 +188,50 @@ class RedisLimiter:
         await self._line.drain()
         await self._client.aclose()
 
+    async def _let_in(
+        self, subjects: Sequence[Subject], amount: Amount, lease_us: int
+    ) -> tuple[str, float, Sequence[int]]:
+        """Have the script judge a request until it knows every quota; returns its name, its moment, and what is left.
+
+        Args:
+            subjects: Of the request.
+            amount: What it takes.
+            lease_us: For how long it holds that; 0 = it holds nothing.
+        """
+        reservation_id = f"rsv_{self._me}_{next(self._numbers)}"
+        bases: dict[int, tuple[int, Amount]] = {}
+        for _ in range(_MAX_LOADS):
+            wall_s = self._clock.now()
+            spans = [self._period(subject.quota, wall_s) for subject in subjects]
+            answer = await self._ask(reservation_id, subjects, amount, lease_us, wall_s, spans, bases)
+            kind = answer[0]
+            if kind == b"ok":
+                return reservation_id, wall_s, answer[2:]
+            if kind == b"closed":
+                raise _closed(answer[2] / _MICRO)
+            if kind == b"no":
+                raise refusals.error(_refusals(subjects, amount, spans, wall_s, answer[2:]), amount, self._window_s)
+            places = [place - 1 for place in answer[2::3]]
+            asked = zip(places, answer[3::3], answer[4::3], strict=True)
+            loaded = await asyncio.gather(
+                *[self._base(subjects[place].name, spans[place], until, number) for place, until, number in asked]
+            )
+            bases = dict(zip(places, zip(answer[4::3], loaded, strict=True), strict=True))
+        raise errors.Unavailable("A quota changes faster than it can be loaded", code=_CODE, retry_after_s=1)
+
     async def _ask(
         self,
         reservation_id: str,
         subjects: Sequence[Subject],
         amount: Amount,
+        lease_us: int,
         wall_s: float,
         spans: Sequence[periods.Period | None],
         bases: dict[int, tuple[int, Amount]],
     ) -> Answer:
         span_us = max(self._window_us, self._lease_us)
         arguments: list[Argument] = [self._prefix, reservation_id, self._seen, span_us, self._window_us]
-        arguments += [self._lease_us, round(wall_s * _MICRO), amount.tokens, amount.cost_micros, len(subjects)]
+        arguments += [lease_us, round(wall_s * _MICRO), amount.tokens, amount.cost_micros, len(subjects)]
         for index, subject in enumerate(subjects):
             arguments += _subject(subject, spans[index], bases.get(index))
         try:
@@ -203,9 +245,8 @@ class RedisLimiter:
         self._seen = answer[1].decode()
         return answer
 
-    def _taken(
-        self, reservation_id: str, subjects: Sequence[Subject], amount: Amount, begun_us: int, left: Sequence[int]
-    ) -> RedisHeld:
+    def _standings(self, subjects: Sequence[Subject], left: Sequence[int]) -> tuple[Standing | None, Standing | None]:
+        """Tell the tightest standing with requests and with tokens, of the three numbers per subject of an answer."""
         requests: Standing | None = None
         tokens: Standing | None = None
         for index, subject in enumerate(subjects):
@@ -214,16 +255,7 @@ class RedisLimiter:
                 requests = refusals.tightest(requests, Standing(subject.limits.requests, requests_left, self._window_s))
             if subject.limits.tokens is not None:
                 tokens = refusals.tightest(tokens, Standing(subject.limits.tokens, tokens_left, reset_us / _MICRO))
-        held = self._open[reservation_id] = RedisHeld(
-            id=reservation_id,
-            subjects=tuple(subjects),
-            amount=amount,
-            requests=requests,
-            tokens=tokens,
-            begun_us=begun_us,
-        )
-        self._keep()
-        return held
+        return requests, tokens
 
     def _period(self, quota: Quota, wall_s: float) -> periods.Period | None:
         if quota.tokens is None and quota.cost_micros is None:

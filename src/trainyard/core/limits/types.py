@@ -78,21 +78,29 @@ class Standing(Struct, frozen=True, gc=False):
     reset_s: float
 
 
-class Reservation(Struct, kw_only=True):
+class Passed(Struct, kw_only=True):
+    """A request that was let in.
+
+    Attributes:
+        subjects: For whom.
+        requests: Standing of the request bar; None when no subject has one.
+        tokens: Standing of the token bar; None when no subject has one.
+    """
+
+    subjects: tuple[Subject, ...]
+    requests: Standing | None = None
+    tokens: Standing | None = None
+
+
+class Reservation(Passed, kw_only=True):
     """What a request holds from `reserve` to `settle` or `refund`.
 
     Attributes:
         id: Unique over all processes.
-        subjects: For whom it is held.
         amount: What is held.
-        requests: Standing of the request bar; None when no subject has one.
-        tokens: Standing of the token bar; None when no subject has one.
         is_open: False once settled or refunded; doing either again changes nothing.
     """
 
     id: str
-    subjects: tuple[Subject, ...]
     amount: Amount
-    requests: Standing | None = None
-    tokens: Standing | None = None
     is_open: bool = True

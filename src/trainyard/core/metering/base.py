@@ -60,3 +60,10 @@ class Meter(Protocol):
     async def open(self, principal: Principal, job: Job) -> Charge:
         """Reserve; raises as `Limiter.reserve`."""
         ...
+
+    async def hit(self, principal: Principal, job: Job) -> Charge:
+        """Let a request in whose answer is there already, a `cached` job: nothing is held while it goes out.
+
+        Raises as `Limiter.count`.
+        """
+        ...

@@ -52,6 +52,33 @@ class Parts:
         """Make an id as `ledger.store` wants it, without asking for random bits each time."""
         return rows.entry_id(at, f"{self.process}{next(self.numbers):06x}")
 
+    def entry(self, principal: Principal, job: Job, used: Used, began_s: float) -> Entry:
+        """Write down work that ends now."""
+        at = self.clock.now()
+        charged = cost_micros = 0
+        if not job.cached:
+            prompt = used.prompt_tokens - used.free_prompt_tokens
+            completion = used.completion_tokens - used.free_completion_tokens
+            charged, cost_micros = prompt + completion, job.prices.cost_micros(prompt, completion)
+        return Entry(
+            entry_id=self.entry_id(at),
+            at=at,
+            tenant=principal.tenant,
+            user=principal.user,
+            key_id=principal.key_id,
+            request_id=job.request_id,
+            route=job.route,
+            model=job.model,
+            outcome=used.outcome,
+            cached=job.cached,
+            prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            completion_tokens=used.completion_tokens,
+            charged_tokens=charged,
+            cost_micros=cost_micros,
+            seconds=round(max(0.0, self.clock.monotonic() - began_s), 6),
+        )
+
     def finish(self, work: Coroutine[Any, Any, None]) -> None:
         """Go on with work whose caller has left."""
         task = asyncio.get_running_loop().create_task(work)
@@ -77,7 +104,7 @@ class MeteredCharge:
     def headers(self) -> headers.Headers:
         """Headers of the answer, as the bars stood when the request was let in."""
         if self._headers is None:
-            self._headers = headers.of_reservation(self._reservation, self._parts.window_s)
+            self._headers = headers.of_passed(self._reservation, self._parts.window_s)
         return self._headers
 
     async def settle(self, used: Used, *also: Write) -> None:
@@ -85,7 +112,7 @@ class MeteredCharge:
         if self._is_over:
             return
         self._is_over = True
-        entry = self._entry(used)
+        entry = self._parts.entry(self._principal, self._job, used, self._began_s)
         try:
             await self._parts.ledger.submit(entry, also)
         except asyncio.CancelledError:
@@ -113,33 +140,6 @@ class MeteredCharge:
         await self.refund()
 
     # ------------------------------------------------------------------ inside
-
-    def _entry(self, used: Used) -> Entry:
-        job, principal, parts = self._job, self._principal, self._parts
-        at = parts.clock.now()
-        charged = cost_micros = 0
-        if not job.cached:
-            prompt = used.prompt_tokens - used.free_prompt_tokens
-            completion = used.completion_tokens - used.free_completion_tokens
-            charged, cost_micros = prompt + completion, job.prices.cost_micros(prompt, completion)
-        return Entry(
-            entry_id=parts.entry_id(at),
-            at=at,
-            tenant=principal.tenant,
-            user=principal.user,
-            key_id=principal.key_id,
-            request_id=job.request_id,
-            route=job.route,
-            model=job.model,
-            outcome=used.outcome,
-            cached=job.cached,
-            prompt_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            completion_tokens=used.completion_tokens,
-            charged_tokens=charged,
-            cost_micros=cost_micros,
-            seconds=max(0.0, parts.clock.monotonic() - self._began_s),
-        )
 
     async def _finish(self, entry: Entry, also: Sequence[Write]) -> None:
         """Learn for a caller who has left whether the entry is written, by writing it again: that changes nothing.

@@ -24,6 +24,10 @@ class OpenMeter:
         self.opened.append(charge)
         return charge
 
+    async def hit(self, principal: Principal, job: Job) -> "OpenCharge":
+        """Let in."""
+        return await self.open(principal, job)
+
     @property
     def settled(self) -> list["OpenCharge"]:
         """Charges that were settled, in the order of their opening."""

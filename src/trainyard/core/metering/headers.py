@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Mapping
 
-from trainyard.core.limits.types import Reservation, Standing
+from trainyard.core.limits.types import Passed, Standing
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -16,9 +16,9 @@ WINDOW_S = "window_s"
 """Key of `error.data` for the length of the window, where a bar of a window is the reason."""
 
 
-def of_reservation(reservation: Reservation, window_s: float) -> Headers:
+def of_passed(passed: Passed, window_s: float) -> Headers:
     """Write the headers of an answer; none for bars that do not exist."""
-    requests, tokens = reservation.requests, reservation.tokens
+    requests, tokens = passed.requests, passed.tokens
     if requests is None and tokens is None:
         return ()
     made = list(_bars(requests and requests.limit, tokens and tokens.limit, window_s))

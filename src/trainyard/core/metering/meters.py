@@ -38,19 +38,31 @@ class MeterMetrics:
         self._admitted.of(route).inc()
         self.open.inc()
 
+    def pass_by(self, route: str) -> None:
+        """Count a request that was let in and holds nothing."""
+        self._admitted.of(route).inc()
+
     def refuse(self, error: errors.TrainyardError) -> None:
         """Count a request that was not let in, by code and dimension."""
         dimension = error.data.get("dimension")
         self._refused.of(f"{error.code}:{dimension}" if isinstance(dimension, str) else error.code).inc()
 
     def end(self, how: str) -> None:
-        """Count the end of a request without an entry."""
+        """Count the end of a request that held something."""
         self.open.dec()
+        self.end_hit(how)
+
+    def end_hit(self, how: str) -> None:
+        """Count the end of a request that held nothing."""
         self._ended.of(how).inc()
 
     def settle(self, entry: Entry) -> None:
         """Count what an entry says."""
         self.end("cached" if entry.cached else entry.outcome)
+        self.use(entry)
+
+    def use(self, entry: Entry) -> None:
+        """Count the tokens of an entry."""
         of_model = self._of_model.get(entry.model) or self._found(entry.model)
         if entry.charged_tokens:
             of_model.prompt.inc(entry.prompt_tokens)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from trainyard.core.ledger.types import Outcome
 
 
@@ -20,8 +22,7 @@ class Prices:
 FREE = Prices()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True, gc=False):
     """What is about to be done, before it is let in.
 
     Attributes:
@@ -43,8 +44,7 @@ class Job:
     cached: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
+class Used(Struct, frozen=True, kw_only=True, gc=False):
     """What was done in the end, as the answer says it.
 
     Attributes:

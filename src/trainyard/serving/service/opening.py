@@ -45,9 +45,9 @@ class Opening:
         return self._work(request, origin, await self._charge(request, plan), plan=plan, on_made=on_made)
 
     async def kept(self, request: Request, entry: Entry, key: bytes) -> Work:
-        """Let a request in whose answer is there; raises as `Meter.open`."""
+        """Let a request in whose answer is there; raises as `Meter.hit`."""
         job = request.job(entry.prompt_tokens, 0, is_cached=True)
-        charge = await self._parts.meter.open(request.call.principal, job)
+        charge = await self._parts.meter.hit(request.call.principal, job)
         return self._work(request, "hit", charge, entry=entry, key=key)
 
     async def _lead(self, request: Request, answers: Answers, flight: Flight, key: bytes) -> Work:

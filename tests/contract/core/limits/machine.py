@@ -11,7 +11,7 @@ from tests.contract.core.limits import stand as stands
 from tests.contract.core.limits.model import Bar, Model, Work
 from tests.contract.core.limits.stand import Stand
 from trainyard.core import errors
-from trainyard.core.limits.types import Amount, Limits, Quota, Reservation, Subject
+from trainyard.core.limits.types import Amount, Limits, Passed, Quota, Reservation, Subject
 
 Result = TypeVar("Result")
 Written = tuple[Reservation, Work, Amount, float]
@@ -83,6 +83,27 @@ class Machine(RuleBasedStateMachine):
         made = self.try_once(who, amount)
         if made is not None:
             self.end(self.book(made, Amount(int(amount.tokens * share), int(amount.cost_micros * share))))
+
+    @rule(who=_who, count=st.integers(1, 4), is_taken_back=st.booleans())
+    def hit(self, who: list[str], count: int, is_taken_back: bool) -> None:
+        """What is there already: the same bars as for work without an amount, and nothing that runs."""
+        clock, subjects = self.stand.clock, tuple(self.subjects[name] for name in who)
+        for _ in range(count):
+            bars = self.model.in_the_way(subjects, Amount(), clock.monotonic(), clock.now())
+            self.model.see(subjects)
+            try:
+                passed = self.run_now(self.stand.limiter.count(subjects))
+            except errors.TrainyardError as error:
+                self.check_refusal(error, bars, subjects, Amount())
+                return
+            assert not bars
+            self.check_standings(passed, subjects)
+            work = Work(clock.monotonic(), subjects, Amount(), is_refunded=is_taken_back)
+            self.model.works.append(work)
+            if is_taken_back:
+                self.run_now(self.stand.limiter.uncount(passed))
+            else:
+                self.model.settle(work, Amount(), clock.monotonic(), clock.now())
 
     def try_once(self, who: list[str], amount: Amount) -> tuple[Reservation, Work] | None:
         clock, subjects = self.stand.clock, tuple(self.subjects[name] for name in who)
@@ -171,10 +192,10 @@ class Machine(RuleBasedStateMachine):
             assert wait_s >= 1.0
             assert all(bar.held and bar.asked <= bar.limit for bar in left)
 
-    def check_standings(self, reservation: Reservation, subjects: tuple[Subject, ...]) -> None:
-        assert (reservation.requests is None) == all(each.limits.requests is None for each in subjects)
-        assert (reservation.tokens is None) == all(each.limits.tokens is None for each in subjects)
-        for standing in (reservation.requests, reservation.tokens):
+    def check_standings(self, passed: Passed, subjects: tuple[Subject, ...]) -> None:
+        assert (passed.requests is None) == all(each.limits.requests is None for each in subjects)
+        assert (passed.tokens is None) == all(each.limits.tokens is None for each in subjects)
+        for standing in (passed.requests, passed.tokens):
             if standing is not None:
                 assert 0 <= standing.remaining <= standing.limit
                 assert 0 <= standing.reset_s <= stands.WINDOW_S

@@ -35,25 +35,25 @@ REQUESTS, TOKENS = Standing(60, 59, 1.0), Standing(1000, 970, 59.5)
 
 
 def test_an_answer_without_bars_has_no_such_headers() -> None:
-    assert headers.of_reservation(_reservation(None, None), 60.0) == ()
+    assert headers.of_passed(_reservation(None, None), 60.0) == ()
 
 
 def test_an_answer_tells_of_the_bars_that_there_are() -> None:
-    assert dict(headers.of_reservation(_reservation(REQUESTS, None), 60.0)) == {
+    assert dict(headers.of_passed(_reservation(REQUESTS, None), 60.0)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
         b"x-ratelimit-reset-requests": b"1s",
         b"ratelimit": b'"requests";r=59;t=1',
         b"ratelimit-policy": b'"requests";q=60;w=60',
     }
-    assert dict(headers.of_reservation(_reservation(None, TOKENS), 0.5)) == {
+    assert dict(headers.of_passed(_reservation(None, TOKENS), 0.5)) == {
         b"x-ratelimit-limit-tokens": b"1000",
         b"x-ratelimit-remaining-tokens": b"970",
         b"x-ratelimit-reset-tokens": b"59.5s",
         b"ratelimit": b'"tokens";r=970;t=60',
         b"ratelimit-policy": b'"tokens";q=1000;qu="tokens";w=1',
     }
-    both = dict(headers.of_reservation(_reservation(REQUESTS, TOKENS), 60.0))
+    both = dict(headers.of_passed(_reservation(REQUESTS, TOKENS), 60.0))
     assert len(both) == 8
     assert both[b"ratelimit"] == b'"requests";r=59;t=1, "tokens";r=970;t=60'
     assert both[b"ratelimit-policy"] == b'"requests";q=60;w=60, "tokens";q=1000;qu="tokens";w=60'

@@ -1,7 +1,7 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.core.metering.conftest import WHO, Yard, job
 from trainyard.core import errors
