@@ -82,6 +82,7 @@ async def test_an_upstream_that_fails(
         one = await bob.ask(model="far")
         assert (one.status, one.code, one.usage) == (row.statuses[0], row.codes[code], None)
         assert entries_of(server, [one]) == []
+        assert (await bob.ask(model="far")).status == 200
     else:
         await fails(bob, server, mock, row, fault, row.codes[code])
 
