@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import uvicorn
+from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
 from tests.unit.core.http.conftest import ChatAnswer, ChatBody
@@ -35,6 +36,8 @@ class Handler:
 
     async def __call__(self, request: hot.Request, body: ChatBody, who: Principal) -> hot.Answer:
         self.started.set()
+        if body.prompt == "late":
+            await self._until_left(request)
         if body.prompt == "wait":
             await leaving.while_connected(request, self._wait(request))
         if body.prompt == "stream":
@@ -42,6 +45,16 @@ class Handler:
         if body.prompt == "endless":
             return hot.Stream(self._events(1 << 30))
         return ChatAnswer(body.prompt)
+
+    async def _until_left(self, request: hot.Request) -> None:
+        """Work that does not look whether anybody is there, and then does."""
+        while not request.has_left:  # noqa: ASYNC110 - a property, as work looks at it between two steps
+            await asyncio.sleep(0.01)
+        try:
+            await leaving.while_connected(request, asyncio.sleep(20))
+        except ClientDisconnect:
+            self.seen.append("left before")
+        self.ended.set()
 
     async def _wait(self, request: hot.Request) -> None:
         try:
@@ -75,10 +88,11 @@ class Served:
     key: str
     handler: Handler
     parts: HttpParts
+    state: ServerState
 
-    def request(self, prompt: str, *headers: str, n: int = 1) -> bytes:
+    def request(self, prompt: str, *headers: str, n: int = 1, path: str = PATH) -> bytes:
         body = f'{{"prompt": "{prompt}", "n": {n}}}'
-        head = [f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {self.key}", f"Content-Length: {len(body)}", *headers]
+        head = [f"POST {path} HTTP/1.1", "Host: x", f"X-API-Key: {self.key}", f"Content-Length: {len(body)}", *headers]
         return "\r\n".join([*head, "", body]).encode()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -100,7 +114,7 @@ async def served(database: Database, clock: FakeClock) -> AsyncIterator[Served]:
     state, loop = ServerState(), asyncio.get_running_loop()
     state.default_headers = [(b"date", b"today")]
     server = await loop.create_server(lambda: Hasty(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
-    yield Served(server.sockets[0].getsockname()[1], parts.keys.generate_key("ada"), handler, parts)
+    yield Served(server.sockets[0].getsockname()[1], parts.keys.generate_key("ada"), handler, parts, state)
     server.close()
     await server.wait_closed()
 
@@ -264,6 +278,70 @@ async def test_a_client_that_stops_reading_a_stream_and_leaves_closes_it(served:
     async with asyncio.timeout(5):
         await served.handler.ended.wait()
     assert served.handler.seen == ["closed"]
+
+
+async def test_answers_wait_for_a_client_that_reads_slowly(served: Served) -> None:
+    reader, writer = await served.connect()
+    reader._transport.pause_reading()  # type: ignore[attr-defined]  # what no client library says
+    long = "x" * 60_000
+    writer.write(b"".join(served.request(f"{number}{long}") for number in range(200)))
+    await asyncio.sleep(0.5)
+    reader._transport.resume_reading()  # type: ignore[attr-defined]
+    for number in range(200):
+        assert (await _answers(reader))[1] == b'{"output":"%d%b"}' % (number, long.encode())
+    await _close(writer)
+
+
+async def test_an_answer_for_a_client_who_has_left_goes_nowhere(served: Served) -> None:
+    _, writer = await served.connect()
+    writer.write(served.request("late"))
+    await served.handler.started.wait()
+    await _close(writer)
+    async with asyncio.timeout(5):
+        await served.handler.ended.wait()
+    await asyncio.sleep(0.01)
+    assert served.handler.seen == ["left before"]
+    assert served.count(200)
+
+
+async def test_a_path_is_read_as_it_is_meant(served: Served) -> None:
+    reader, writer = await served.connect()
+    writer.write(served.request("a", path="/v1/thin%67s?x=1"))
+    assert (await _answers(reader))[1] == b'{"output":"a"}'
+    await _close(writer)
+
+
+async def test_an_old_client_gets_its_answer_and_the_end(served: Served) -> None:
+    reader, writer = await served.connect()
+    writer.write(served.request("a").replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+    head, body = await _answers(reader)
+    assert body == b'{"output":"a"}'
+    assert b"connection: close" in head
+    assert await reader.read() == b""
+    await _close(writer)
+
+
+async def test_no_path_is_upgraded(served: Served) -> None:
+    reader, writer = await served.connect()
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+    writer.write(b"GET /v1/things HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+    assert re.match(rb"HTTP/1.1 4\d\d ", await reader.read())
+    await _close(writer)
+
+
+async def test_connections_at_rest_are_closed_at_the_end_and_others_after_their_answer(served: Served) -> None:
+    resting, writer = await served.connect()
+    writer.write(served.request("a"))
+    await _answers(resting)
+    working, second = await served.connect()
+    second.write(served.request("stream", n=4))
+    await working.readuntil(b"\r\n\r\n")
+    for connection in list(served.state.connections):
+        connection.shutdown()
+    assert await resting.read() == b""
+    assert (await working.read()).endswith(b"0\r\n\r\n")
+    for each in (writer, second):
+        await _close(each)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:

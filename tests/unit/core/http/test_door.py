@@ -271,6 +271,25 @@ async def test_a_client_that_leaves_while_it_sends_is_not_answered(app: Applicat
     assert b"trainyard_http_requests_in_flight 0.0" in parts.metrics.render()[0]
 
 
+async def test_a_server_that_tells_of_leaving_by_an_exception_is_understood(app: Application, parts: HttpParts) -> None:
+    key = parts.keys.generate_key("ada").encode()
+    body = _asking("stream", 3)
+
+    async def receive() -> Message:
+        if body:
+            return {"type": "http.request", "body": body.pop(), "more_body": False}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            raise BrokenPipeError
+
+    scope = {"type": "http", "method": "POST", "path": PATH, "headers": [(b"x-api-key", key)]}
+    await app(scope, receive, send)
+    assert _counts(parts)['trainyard_http_requests_total{method="POST",route="/v1/things",status="499"}'] == 1.0
+
+
 @dataclass
 class FakeWire:
     """Implements `leaving.Wire` over lists."""

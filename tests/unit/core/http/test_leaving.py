@@ -215,3 +215,21 @@ async def test_it_can_be_used_again_and_inside_of_itself(line: Line) -> None:
     line.leave()
     with pytest.raises(ClientDisconnect):
         await running
+
+
+async def test_work_that_is_given_up_is_closed(line: Line) -> None:
+    seen: list[str] = []
+
+    async def works() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            seen.append("closed")
+
+    async def request() -> None:
+        await while_connected(line, works())
+
+    steps = request().__await__()
+    next(steps)
+    steps.close()
+    assert seen == ["closed"]
