@@ -147,7 +147,9 @@ def route_section(path: str, method: str, operation: Mapping[str, Any]) -> str:
         lines.append(f"Body: {kind_of(media['schema'])}\n")
     for status, answer in operation.get("responses", {}).items():
         kinds = [answer_kind(media, spec["schema"]) for media, spec in answer.get("content", {}).items() if spec]
-        lines.append(f"* {status}: {cell(answer.get('description', ''))}{' — ' + '; '.join(kinds) if kinds else ''}")
+        told = ", ".join(f"`{name}`" for name in answer.get("headers", ()))
+        shape = "; ".join(kinds) + (f"; headers {told}" if told else "")
+        lines.append(f"* {status}: {cell(answer.get('description', ''))}{' — ' + shape if shape else ''}")
     return "\n".join(lines) + "\n"
 
 
