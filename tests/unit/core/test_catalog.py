@@ -306,3 +306,9 @@ def test_the_revision_changes_with_what_decides_about_answers(tmp_path: Path) ->
 
 def test_the_catalog_of_the_package_can_be_read_again() -> None:
     assert ModelRegistry().reload().changed == ()
+
+
+def test_a_file_names_the_model_of_the_package_without_a_path(tmp_path: Path) -> None:
+    registry = _registry(tmp_path, "models: [{name: trainyard/pocket, load: eager}]")
+    (brought,) = ModelRegistry().entries
+    assert registry.entry("trainyard/pocket").path == brought.path

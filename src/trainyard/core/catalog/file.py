@@ -11,6 +11,10 @@ from trainyard.core import errors, hub_cache
 from trainyard.core.catalog.entry import ModelEntry
 from trainyard.core.settings_sources import nearest
 
+POCKET = "trainyard/pocket"
+"""Name of the model that comes with the package."""
+_POCKET_DIRECTORY = Path(__file__).parents[2] / "engine" / "pocket"
+
 
 class CatalogFile(BaseModel):
     """The file."""
@@ -24,9 +28,9 @@ class CatalogFile(BaseModel):
 def embedded() -> CatalogFile:
     """Give the catalog that comes with the package."""
     pocket = ModelEntry(
-        name="trainyard/pocket",
+        name=POCKET,
         aliases=("pocket",),
-        path=Path(__file__).parents[2] / "engine" / "pocket",
+        path=_POCKET_DIRECTORY,
         load="eager",
         family="pocket",
     )
@@ -154,6 +158,8 @@ def _placed(entry: ModelEntry, file: Path, hub: Path) -> ModelEntry:
         return entry.model_copy(update={"trainable": False})
     if entry.backend == "fake":
         return entry
+    if entry.path is None and entry.name == POCKET:
+        return entry.model_copy(update={"path": _POCKET_DIRECTORY})
     if entry.path is None:
         found = hub_cache.find(entry.name, hub)
         if found is None and entry.load == "eager":
