@@ -20,6 +20,12 @@ _DETAILS = (
     ("last_used", "used"),
     ("description", "for"),
 )
+_TITLES = {
+    "limits": "own limits",
+    "quota": "own quota",
+    "effective_limits": "limits in effect",
+    "effective_quota": "quota in effect",
+}
 _LIMITS = (("requests", "requests"), ("tokens", "tokens"), ("concurrency", "at once"))
 
 
@@ -52,13 +58,13 @@ def tenants(found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def facts(shown: Mapping[str, Any]) -> None:
-    """Print everything about one key or tenant."""
-    output.facts(_readable(shown))
+    """Print everything about one key or tenant: what is set for it, and what holds."""
+    output.facts({_TITLES.get(name, name): _fact(name, value) for name, value in shown.items()})
 
 
 def second(moment: float | None) -> str:
-    """Write a time to the second, UTC."""
-    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Write a time to the second; Z says that it is UTC."""
+    return "" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def amount(micros: int) -> str:
@@ -78,7 +84,7 @@ def quota(own: Mapping[str, Any]) -> str:
     if own["tokens"] is not None:
         parts.append(f"{_number(own['tokens'])} tokens")
     if own["cost_micros"] is not None:
-        parts.append(f"{amount(own['cost_micros'])} cost")
+        parts.append(f"cost {amount(own['cost_micros'])}")
     if parts and own["reset_at"] is not None:
         parts.append(f"from {second(own['reset_at'])}")
     elif parts and own["day"] is not None:
@@ -103,11 +109,13 @@ def _cell(shown: Mapping[str, Any], column: str) -> str:
     return str(value)
 
 
-def _readable(shown: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _fact(name, value) for name, value in shown.items()}
-
-
 def _fact(name: str, value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return _readable(value)
+    if name in ("limits", "effective_limits"):
+        return limits(value) or "none"
+    if name in ("quota", "effective_quota"):
+        return _with_zone(quota(value), value["time_zone"]) or "none"
     return second(value) if name in _TIMES and value is not None else value
+
+
+def _with_zone(text: str, zone: str | None) -> str:
+    return f"{text}, months of {zone}" if text and zone else text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from trainyard.cli import bar_options, key_view, local, options, output
+from trainyard.core import errors
 
 if TYPE_CHECKING:
     from trainyard.core.keys import APIKeyManager, NewKey
@@ -118,7 +119,7 @@ def update(
     limits = bar_options.limits(requests, tokens, concurrency)
     quota = bar_options.quota(quota_tokens, quota_cost, quota_zone, quota_day, quota_reset_at)
     if not (wishes or limits or quota):
-        raise typer.BadParameter("nothing to change; name at least one option", param_hint="keys update")
+        raise errors.InvalidRequest("nothing to change: name at least one option; see trainyard keys update --help")
     with local.keys(data_dir, config_file) as keys:
         _print(keys.describe(keys.update(key_id, KeyPatch(**wishes, limits=limits, quota=quota))), as_json)
 
@@ -179,5 +180,5 @@ def _print_new(keys: "APIKeyManager", new: "NewKey", as_json: bool) -> None:
     if as_json:
         output.json_line({"key": new.key, **keys.describe(record)})
         return
-    print(new.key)
-    output.line(f"[dim]{record.id} of {record.tenant}/{record.user}; it is not shown again[/]")
+    print(new.key)  # alone on standard output, so that a shell can keep it: KEY=$(trainyard keys create …)
+    print(f"{record.id} of {record.tenant}/{record.user}; the key is not shown again", file=sys.stderr)

@@ -6,6 +6,7 @@ import typer
 
 from trainyard.cli import bar_options, key_view, local, options, output
 from trainyard.cli.keys import tell_rest
+from trainyard.core import errors
 
 app = typer.Typer(help="Limits and quotas of tenants; works with and without a running server.", no_args_is_help=True)
 
@@ -62,7 +63,7 @@ def set_tenant(
     limits = bar_options.limits(requests, tokens, concurrency)
     quota = bar_options.quota(quota_tokens, quota_cost, quota_zone, quota_day, quota_reset_at)
     if not (limits or quota):
-        raise typer.BadParameter("nothing to set; name at least one option", param_hint="tenants set")
+        raise errors.InvalidRequest("nothing to set: name at least one option; see trainyard tenants set --help")
     with local.keys(data_dir, config_file) as keys:
         record = keys.tenants.update(name, limits=limits, quota=quota, or_make=True)
         _print(keys.describe_tenant(record), as_json)

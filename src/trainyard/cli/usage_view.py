@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
+
 from trainyard.cli import output
 from trainyard.cli.key_view import amount, second
 from trainyard.sdk.usage_results import Group, LogEntry, Totals, Usage, UsageStatistics
@@ -14,11 +17,15 @@ _SUMS = ("REQUESTS", "CACHED", "PROMPT", "COMPLETION", "CHARGED", "COST")
 def own(usage: Usage) -> None:
     """Print limits, quotas and what a key has used."""
     output.plain(f"{usage.key_id} of {usage.tenant}/{usage.user_id}")
-    head = ("SCOPE", "REQUESTS", "TOKENS", "AT ONCE", "QUOTA TOKENS", "QUOTA COST", "RESETS")
-    output.table(head, [_standing(one) for one in usage.standings])
+    head = ("BARS OF", "REQUESTS", "TOKENS", "AT ONCE", "QUOTA TOKENS", "QUOTA COST", "RESETS")
+    standings = [cells for cells in map(_standing, usage.standings) if any(cells[1:])]
+    if standings:
+        output.table(head, standings)
+    else:
+        output.line("no limits and no quota, neither of the key nor of its tenant")
     output.line()
     rows = [(row.model, *_sums(row)) for row in usage.by_model]
-    output.table(("MODEL", *_SUMS), [*rows, ("all", *_sums(usage.totals))])
+    output.table(("MODEL", *_SUMS), [*rows, ("all", *_sums(usage.totals))], whole=("MODEL",))
 
 
 def report(rows: Sequence[Group], totals: Totals, groups: Sequence[str]) -> None:
@@ -29,11 +36,24 @@ def report(rows: Sequence[Group], totals: Totals, groups: Sequence[str]) -> None
     output.table((*(name.upper() for name in names), *_SUMS), [*lines, whole], whole=("KEY_ID", "MODEL", "DAY"))
 
 
-def logs(entries: Sequence[LogEntry]) -> None:
-    """Print a line for each request."""
+def logs(entries: Sequence[LogEntry], *, out: Console | None = None) -> None:
+    """Print requests: a table, on a terminal two lines for each, since the table would not fit."""
+    out = out or output.console()
+    if out.is_terminal:
+        for entry in entries:
+            _block(entry, out)
+        return
     head = ("AT", "REQUEST", "TENANT", "USER", "KEY", "MODEL", "ROUTE", "OUTCOME", "CACHED", "TOKENS", "CHARGED",
             "COST", "SECONDS")  # fmt: skip
-    output.table(head, [_entry(entry) for entry in entries], whole=("REQUEST",))
+    output.table(head, [_entry(entry) for entry in entries], out=out)
+
+
+def _block(entry: LogEntry, out: Console) -> None:
+    at, request, tenant, user, key, model, route, outcome, _, tokens, charged, cost, seconds = _entry(entry)
+    ended = f"{outcome}, from the cache" if entry.cached else outcome
+    out.print(f"[bold]{escape(f'{at}  {model}  {route}  {ended}')}[/]", soft_wrap=True)
+    counts = f"{tokens} tokens, {charged} charged · cost {cost} · {seconds} s"
+    out.print(f"  [dim]{escape(f'{counts} · {tenant}/{user} · {key} · {request}')}[/]", soft_wrap=True)
 
 
 def stats(found: UsageStatistics) -> None:
@@ -48,7 +68,7 @@ def stats(found: UsageStatistics) -> None:
         )
         for one in (*found.models, found.totals)
     ]
-    output.table(head, rows)
+    output.table(head, rows, whole=("MODEL",))
 
 
 def _sums(sums: Totals) -> tuple[str, ...]:

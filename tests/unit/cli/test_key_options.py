@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -127,12 +128,16 @@ def test_for_people_there_are_tables_and_facts(
     head, row = (line.split("\t") for line in shown["keys list"].splitlines())
     cells = dict(zip(head, row, strict=True))
     assert (cells["ID"], cells["LIMITS"]) == (made["id"], "1,000 requests")
-    assert cells["QUOTA"] == "2,000,000 tokens, 1.50 cost, from day 3"
-    assert "limits.requests" in shown["keys show"]
-    assert "UTC" in shown["keys show"]
+    assert cells["QUOTA"] == "2,000,000 tokens, cost 1.50, from day 3"
+    facts = dict(re.split(r"  +", line, maxsplit=1) for line in shown["keys show"].splitlines())
+    assert (facts["own limits"], facts["limits in effect"]) == ("1,000 requests", "1,000 requests")
+    assert facts["own quota"] == "2,000,000 tokens, cost 1.50, from day 3"
+    assert facts["quota in effect"] == "2,000,000 tokens, cost 1.50, from day 3, months of UTC"
+    assert facts["created_at"].endswith("Z")
     assert "description" in shown["keys update"]
     assert shown["tenants list"].splitlines()[1].split("\t")[:3] == ["default", "1", "5 tokens"]
     assert "key_count" in shown["tenants show"]
+    assert re.search(r"^own quota +none$", shown["tenants show"], re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +213,7 @@ def test_amounts_have_two_decimals_and_more_where_there_are_more(micros: int, te
         ({}, ""),
         ({"day": 3}, ""),
         ({"tokens": 1000}, "1,000 tokens"),
-        ({"cost_micros": 5, "reset_at": 0.5}, "0.000005 cost, from 1970-01-01 00:00:00"),
+        ({"cost_micros": 5, "reset_at": 0.5}, "cost 0.000005, from 1970-01-01 00:00:00Z"),
     ],
 )
 def test_a_quota_is_one_cell(quota: dict[str, Any], text: str) -> None:

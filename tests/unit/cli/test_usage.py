@@ -1,5 +1,6 @@
 """`trainyard usage` against a server of canned answers."""
 
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -7,8 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from trainyard.cli import edge
+from trainyard.cli import edge, usage_view
+from trainyard.sdk import results
+from trainyard.sdk.usage_results import LogEntry
 
 SUMS = {
     "requests": 1200, "cached_requests": 3, "prompt_tokens": 4, "cached_tokens": 0, "completion_tokens": 5,
@@ -102,13 +106,30 @@ def test_your_own_usage_shows_limits_quota_and_sums(capsys: pytest.CaptureFixtur
     shown = lines_of(capsys, "usage", "--url", server, "--key", "sk-x")
     assert shown == [
         ["key_1 of lab/ada"],
-        ["SCOPE", "REQUESTS", "TOKENS", "AT ONCE", "QUOTA TOKENS", "QUOTA COST", "RESETS"],
-        ["key", "60 / 60 s", "", "2", "10 of 1,000", "2.50 of 5.00", "2026-12-01 00:00:00"],
-        ["tenant", "", "", "", "", "", ""],
+        ["BARS OF", "REQUESTS", "TOKENS", "AT ONCE", "QUOTA TOKENS", "QUOTA COST", "RESETS"],
+        ["key", "60 / 60 s", "", "2", "10 of 1,000", "2.50 of 5.00", "2026-12-01 00:00:00Z"],
         [""],
         ["MODEL", "REQUESTS", "CACHED", "PROMPT", "COMPLETION", "CHARGED", "COST"],
         ["a/b", *SUM_CELLS],
         ["all", *SUM_CELLS],
+    ]
+
+
+def test_without_bars_there_is_a_sentence_in_place_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    usage_view.own(results.decode(json.dumps({**ME, "standings": ME["standings"][1:]})))
+    assert capsys.readouterr().out.splitlines()[1] == "no limits and no quota, neither of the key nor of its tenant"
+
+
+def test_on_a_terminal_a_request_is_two_lines_that_can_be_copied() -> None:
+    shown = Console(file=io.StringIO(), force_terminal=True, width=60, color_system=None)
+    usage_view.logs([LogEntry(ENTRY | {"cached": cached}) for cached in (True, False)], out=shown)
+    assert isinstance(shown.file, io.StringIO)
+    counts = "  9 tokens, 0 charged · cost 0.00 · 0.250 s · lab/ada · key_1 · req_1"
+    assert shown.file.getvalue().splitlines() == [
+        "2026-12-01 00:00:00Z  a/b  /v1/generate  done, from the cache",
+        counts,
+        "2026-12-01 00:00:00Z  a/b  /v1/generate  done",
+        counts,
     ]
 
 
@@ -137,7 +158,7 @@ def test_logs_go_on_until_enough_are_listed(capsys: pytest.CaptureFixture[str], 
         "/v1/admin/logs?outcome=done&limit=2",
         "/v1/admin/logs?outcome=done&limit=1&after=more",
     ]
-    cells = ["2026-12-01 00:00:00", "req_1", "lab", "ada", "key_1", "a/b", "/v1/generate", "done", "yes", "9", "0",
+    cells = ["2026-12-01 00:00:00Z", "req_1", "lab", "ada", "key_1", "a/b", "/v1/generate", "done", "yes", "9", "0",
              "0.00", "0.250"]  # fmt: skip
     assert shown[1:] == [cells, cells]
 

@@ -169,7 +169,7 @@ def _has_index(wanted: Filter) -> bool:
 
 def _sums(row: Sequence[Any] | Row[Any]) -> Sums:
     whole = dict(zip(SUM_NAMES[:-1], (int(value or 0) for value in row[:-1]), strict=True))
-    return Sums(**whole, seconds=float(row[-1] or 0.0))
+    return Sums(**whole, seconds=round(float(row[-1] or 0.0), 6))
 
 
 def _entry(row: Row[Any]) -> Entry:
