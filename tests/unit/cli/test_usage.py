@@ -20,7 +20,7 @@ SUMS = {
 }  # fmt: skip
 SUM_CELLS = ["1,200", "3", "4", "5", "8", "2.50"]
 WINDOW = {"since": 0.0, "until": 1.0, "time_zone": "UTC"}
-ME = {
+ME: dict[str, Any] = {
     "key_id": "key_1", "tenant": "lab", "user_id": "ada", "period": WINDOW, "totals": SUMS,
     "by_model": [{**SUMS, "model": "a/b"}], "by_day": [],
     "standings": [
