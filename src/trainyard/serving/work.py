@@ -28,6 +28,7 @@ Keeper = Callable[[Sequence[Piece], Usage], None]
 """Is given finished answers, and what they came to."""
 
 _HEADERS = {origin: (b"x-trainyard-cache", origin.encode()) for origin in ("hit", "joined", "miss", "bypass")}
+HIT = _HEADERS["hit"]
 
 
 class Work:

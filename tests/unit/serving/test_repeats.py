@@ -24,7 +24,7 @@ def generated(yard: Yard) -> int:
 
 
 def remembered(yard: Yard) -> int:
-    return len(yard.services[-1].repeats._known)
+    return len(yard.services[-1].repeating.known._known)
 
 
 async def ask(client: httpx.AsyncClient, times: int, path: str = "/v1/generate", body: Any = GREEDY) -> list[Any]:

@@ -34,6 +34,7 @@ class CacheMetrics:
         self.requests = metrics.counter(
             "trainyard_cache_requests", "Generation requests: hit, joined (another's work), miss, bypass", ("outcome",)
         )
+        self.hits = self.requests.of("hit")
         self.failures = metrics.counter(
             "trainyard_cache_shared_failures", "Calls of the shared cache that failed, counted as misses", ("call",)
         )

@@ -20,7 +20,7 @@ from trainyard.serving.routes import sse
 from trainyard.serving.service import ServingService
 from trainyard.serving.streams import Event
 from trainyard.serving.types import Ask, Choice, Piece
-from trainyard.serving.work import Work
+from trainyard.serving.work import HIT, Work
 
 REPLAYED: Final = (b"idempotent-replayed", b"true")
 
@@ -81,11 +81,11 @@ async def answer(
         ClientDisconnect: The caller has left.
     """
     name = _name(request, principal) if writer is None else None
-    if name is not None and (known := service.repeats.find(name)) is not None:
+    if name is not None and (known := service.repeating.known.find(name)) is not None:
         reply = await _again(service, request, principal, *known)
         if reply is not None:
             return reply
-        service.repeats.drop(name)
+        service.repeating.known.drop(name)
     call = make_call(request, principal, is_stream=writer is not None, cache=cache)
     asked = ask if isinstance(ask, Ask) else ask()
 
@@ -207,8 +207,8 @@ async def _whole(
     except BaseException:
         await work.fail()  # changes nothing when it was paid for
         raise
-    if name is not None and (hit := service.hit(work)) is not None:
-        service.repeats.keep(name, hit, content)
+    if name is not None and (hit := service.repeating.hit(work)) is not None:
+        service.repeating.known.keep(name, hit, content)
     return Reply(content, work.headers)
 
 
@@ -223,17 +223,13 @@ async def _again(
     service: ServingService, request: Request, principal: Principal, hit: Hit, written: Written
 ) -> Reply | None:
     """Answer a request that was a hit before, when it still is one."""
-    call = Call(principal, request.route, request.request_id, note=request.note)
-    work = await leaving.while_connected(request, service.open_again(call, hit))
-    if work is None:
+    repeating, clock = service.repeating, service.clock
+    if not repeating.holds(principal, hit):
         return None
-    content = written.again(service.clock)
-    try:
-        await work.settle()
-    except BaseException:
-        await work.fail()
-        raise
-    return Reply(content, work.headers)
+    began_s = clock.monotonic()
+    charge = await leaving.while_connected(request, repeating.let_in(principal, request.route, request.request_id, hit))
+    await repeating.settle(charge, hit, began_s, request.note)
+    return Reply(written.again(clock), [*charge.headers, HIT])
 
 
 async def _stream(request: Request, work: Work, writer: Writer, dialect: Dialect, ticket: Ticket | None) -> Stream:

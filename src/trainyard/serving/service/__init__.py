@@ -18,15 +18,14 @@ from trainyard.serving.backends.base import TextBackend
 from trainyard.serving.batch import Batch
 from trainyard.serving.cache.answers import Answers
 from trainyard.serving.call import Call
-from trainyard.serving.hits import Hit
 from trainyard.serving.meters import GenerationMetrics
-from trainyard.serving.repeats import Repeats
 from trainyard.serving.service import embedding
 from trainyard.serving.service.batching import Batching
 from trainyard.serving.service.embedding import Embedded
 from trainyard.serving.service.models import Models
 from trainyard.serving.service.opening import Opening
 from trainyard.serving.service.parts import Parts, Request
+from trainyard.serving.service.repeating import Repeating
 from trainyard.serving.service.revisions import Revisions
 from trainyard.serving.types import Ask, EmbedAsk, ModelView, Target, fields
 from trainyard.serving.work import Work
@@ -48,7 +47,7 @@ class ServingService:
         meter: Lets requests in.
         clock: The server's.
         idempotency: Remembers requests that may be sent again, if anything does.
-        repeats: Hits as they were written.
+        repeating: Answers hits that come again.
 
     Args:
         models: The catalog.
@@ -83,7 +82,6 @@ class ServingService:
     ) -> None:
         self.clock = clock
         self.idempotency = idempotency
-        self.repeats = Repeats()
         self._answers = answers
         self._timeout_s = timeout_s
         self.backend = backend
@@ -99,6 +97,7 @@ class ServingService:
         )
         parts = Parts(backend, meter, answers, clock, GenerationMetrics(metrics or Metrics()))
         self._parts = parts
+        self.repeating = Repeating(parts, self._models)
         self._opening = Opening(parts)
         self._batching = Batching(parts)
 
@@ -164,26 +163,6 @@ class ServingService:
                 return await embedding.embed(self._parts, call, target, ask, self._timeout_s)
         except TimeoutError as error:
             raise errors.DeadlineExceeded("The vectors took too long; send fewer texts") from error
-
-    def hit(self, work: Work) -> Hit | None:
-        """Say what a hit was made of; None for all other work."""
-        if self._answers is None or work.key is None or work.entry is None:
-            return None
-        raw = self._answers.peek(work.key)
-        return None if raw is None else Hit(work.ask, work.target, work.key, raw, work.entry)
-
-    async def open_again(self, call: Call, hit: Hit) -> Work | None:
-        """Let in a request that is equal to one that was a hit; None when that may be no hit any more.
-
-        Raises:
-            errors.TrainyardError: As `Meter.open`.
-        """
-        if self._answers is None or not self._models.still(call.principal, hit.ask.model, hit.target):
-            return None
-        if self._answers.peek(hit.key) is not hit.raw:
-            return None
-        began_s = self.clock.monotonic()
-        return await self._opening.kept(Request(call, hit.ask, hit.target, began_s, began_s), hit.entry, hit.key)
 
     async def target(self, principal: Principal, model: str | None) -> Target:
         """Find what a name means.
