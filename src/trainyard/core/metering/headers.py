@@ -7,10 +7,14 @@ with `q` (bar), `qu` (unit, requests when left out), `w` (window, s), `r` (left)
 import functools
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from trainyard.core.limits.types import Passed, Standing
+from trainyard.core.limits.types import Passed
 
 Headers = tuple[tuple[bytes, bytes], ...]
+
+_ROUNDING = 1e-6
+"""Milliseconds that a sum of floats may be too large by."""
 
 WINDOW_S = "window_s"
 """Key of `error.data` for the length of the window, where a bar of a window is the reason."""
@@ -22,13 +26,18 @@ def of_passed(passed: Passed, window_s: float) -> Headers:
     if requests is None and tokens is None:
         return ()
     made = list(_bars(requests and requests.limit, tokens and tokens.limit, window_s))
+    left = []
     if requests is not None:
+        reset = _reset(math.ceil(requests.reset_s * 1000 - _ROUNDING))
         made.append((b"x-ratelimit-remaining-requests", b"%d" % requests.remaining))
-        made.append((b"x-ratelimit-reset-requests", duration(requests.reset_s).encode()))
+        made.append((b"x-ratelimit-reset-requests", reset.duration))
+        left.append(b'"requests";r=%d;t=%d' % (requests.remaining, reset.whole_s))
     if tokens is not None:
+        reset = _reset(math.ceil(tokens.reset_s * 1000 - _ROUNDING))
         made.append((b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining))
-        made.append((b"x-ratelimit-reset-tokens", duration(tokens.reset_s).encode()))
-    made.append((b"ratelimit", _left(requests, tokens)))
+        made.append((b"x-ratelimit-reset-tokens", reset.duration))
+        left.append(b'"tokens";r=%d;t=%d' % (tokens.remaining, reset.whole_s))
+    made.append((b"ratelimit", b", ".join(left)))
     return tuple(made)
 
 
@@ -67,7 +76,10 @@ def _remaining(data: Mapping[str, object], limit: int) -> int:
 
 def duration(seconds: float) -> str:
     """Write a duration as OpenAI does: `0s`, `12ms`, `1s`, `1.5s`, `6m0s`, `2h0m30s`; rounded up to milliseconds."""
-    millis = math.ceil(seconds * 1000 - 1e-6)
+    return _duration(math.ceil(seconds * 1000 - _ROUNDING))
+
+
+def _duration(millis: int) -> str:
     if millis < 1000:
         return f"{millis}ms" if millis > 0 else "0s"
     whole, millis = divmod(millis, 1000)
@@ -78,6 +90,18 @@ def duration(seconds: float) -> str:
         return f"{shown}s"
     minutes = whole // 60
     return f"{minutes}m{shown}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60}m{shown}s"
+
+
+class _Reset(NamedTuple):
+    """When all of a bar is there again, in both ways of writing it."""
+
+    duration: bytes
+    whole_s: int
+
+
+@functools.lru_cache(maxsize=4096)
+def _reset(millis: int) -> _Reset:
+    return _Reset(_duration(millis).encode(), max(0, -(-millis // 1000)))
 
 
 _UNITS = {"requests": "", "tokens": ';qu="tokens"', "cost": ';qu="micros"', "concurrency": ';qu="concurrent-requests"'}
@@ -95,19 +119,6 @@ def _bars(requests: int | None, tokens: int | None, window_s: float) -> Headers:
         items.append(f'"tokens";q={tokens};qu="tokens"{window}')
         made.append((b"x-ratelimit-limit-tokens", b"%d" % tokens))
     return *made, (b"ratelimit-policy", ", ".join(items).encode())
-
-
-def _left(requests: Standing | None, tokens: Standing | None) -> bytes:
-    if requests is None:
-        assert tokens is not None
-        return b'"tokens";r=%d;t=%d' % (tokens.remaining, _whole(tokens.reset_s))
-    if tokens is None:
-        return b'"requests";r=%d;t=%d' % (requests.remaining, _whole(requests.reset_s))
-    of_requests, of_tokens = _whole(requests.reset_s), _whole(tokens.reset_s)
-    return b'"requests";r=%d;t=%d, "tokens";r=%d;t=%d' % (
-        *(requests.remaining, of_requests),
-        *(tokens.remaining, of_tokens),
-    )
 
 
 def _whole(seconds: float) -> int:
