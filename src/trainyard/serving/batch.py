@@ -225,9 +225,11 @@ class Batch:
         """End it, the caller has left; what was drawn for it is paid for, when those have it who still wait."""
         self._has_left = True
         self._release()
-        for part in self._parts:
-            await part.stopped()
-        await self.landed()
+        try:
+            for part in self._parts:
+                await part.stopped()
+        finally:  # also when whoever waits here is cancelled once more
+            await self.landed()
 
     async def landed(self) -> None:
         """Take note that work of its own is over."""

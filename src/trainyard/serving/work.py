@@ -1,5 +1,6 @@
 """One request that was let in: its answers as events or as a whole, paid for when it ends."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -145,11 +146,11 @@ class Work:
         """
         try:
             made = await self._collect()
-        except errors.TrainyardError:
-            await self.fail()
-            raise
-        except BaseException:
+        except asyncio.CancelledError:
             await self.leave()
+            raise
+        except BaseException:  # a fault of ours too: nobody pays for an answer that he does not get
+            await self.fail()
             raise
         return [_choice(index, piece) for index, piece in enumerate(made)]
 
@@ -198,13 +199,13 @@ class Work:
         self._release()
         if broadcast is not None and not broadcast.is_over and (self._is_leader or self._plan is not None):
             if not broadcast.is_heard:
-                await broadcast.ended()  # of a leader: `landed` has been called
+                await broadcast.ended()  # `landed` has been called
             elif self._is_leader:
                 return  # others wait for what was begun for this caller, who pays when it lands
         await self._settle_quietly("cancelled")
 
     async def landed(self) -> None:
-        """Take note that work which others listen to is over; called for its leader."""
+        """Take note that work is over; a caller who has left pays now, whatever became of his own wait for it."""
         if self._has_left:
             await self._settle_quietly("cancelled")
 
@@ -234,8 +235,11 @@ class Work:
         return broadcast
 
     async def _after(self, broadcast: Broadcast) -> None:
-        if self._on_made is not None and not broadcast.has_failed:
-            self._on_made(broadcast.pieces(), broadcast.tally.usage())
+        try:
+            if self._on_made is not None and not broadcast.has_failed:
+                self._on_made(broadcast.pieces(), broadcast.tally.usage())
+        finally:
+            await self.landed()
 
     def _release(self) -> None:
         if self._listener is not None:

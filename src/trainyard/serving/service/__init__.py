@@ -158,9 +158,9 @@ class ServingService:
             errors.TrainyardError: As `open`.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._timeout_s) as limit:
                 target = await self.target(call.principal, ask.model)
-                return await embedding.embed(self._parts, call, target, ask, self._timeout_s)
+                return await embedding.embed(self._parts, call, target, ask, self._timeout_s, limit)
         except TimeoutError as error:
             raise errors.DeadlineExceeded("The vectors took too long; send fewer texts") from error
 

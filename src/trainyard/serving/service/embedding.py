@@ -1,5 +1,9 @@
 """Letting requests for vectors in."""
 
+import asyncio
+
+import structlog
+
 from trainyard.core import errors
 from trainyard.core.db.writer import Write
 from trainyard.core.metering.base import Charge
@@ -7,6 +11,8 @@ from trainyard.core.metering.types import Job, Used
 from trainyard.serving.call import Call
 from trainyard.serving.service.parts import Parts
 from trainyard.serving.types import EmbedAsk, Target, Vectors
+
+_log = structlog.get_logger("serving")
 
 
 class Embedded:
@@ -52,8 +58,18 @@ class Embedded:
         await self._charge.refund()
 
 
-async def embed(parts: Parts, call: Call, target: Target, ask: EmbedAsk, timeout_s: float) -> Embedded:
-    """Let a request in and compute its vectors.
+async def embed(
+    parts: Parts, call: Call, target: Target, ask: EmbedAsk, timeout_s: float, limit: asyncio.Timeout
+) -> Embedded:
+    """Let a request in and compute its vectors; who leaves meanwhile pays, since what computes them goes on.
+
+    Args:
+        parts: What does the work, and lets in.
+        call: Its circumstances.
+        target: The model.
+        ask: The texts.
+        timeout_s: For the work.
+        limit: Around this call; when it is over, that is an error, and the caller has not left.
 
     Raises:
         errors.TrainyardError: As `TextBackend.count`, `Meter.open` and `TextBackend.embed`; nobody pays, then.
@@ -70,9 +86,22 @@ async def embed(parts: Parts, call: Call, target: Target, ask: EmbedAsk, timeout
     charge = await parts.meter.open(call.principal, job)
     try:
         vectors = await parts.backend.embed(target, ask, timeout_s)
+    except asyncio.CancelledError:
+        if limit.expired():
+            await charge.refund()
+        else:
+            await _leave(charge, call, tokens)
+        raise
     except BaseException as error:
         await charge.refund()
         if isinstance(error, errors.TrainyardError):
             parts.metrics.requests.of(target.base_model, "failed").inc()
         raise
     return Embedded(parts, call, target, ask, charge, vectors)
+
+
+async def _leave(charge: Charge, call: Call, tokens: int) -> None:
+    try:
+        await charge.settle(Used(prompt_tokens=tokens, completion_tokens=0, outcome="cancelled"))
+    except errors.Unavailable as error:  # there is nobody to be told
+        _log.warning("not_charged", request_id=call.request_id, reason=error.message)
