@@ -13,6 +13,7 @@ import yaml
 
 from trainyard import app
 from trainyard.core import settings as settings_module
+from trainyard.core.catalog import ModelRegistry
 from trainyard.core.settings import Settings
 from trainyard.engine.fake import FakeEngine, FakeEngines
 
@@ -78,6 +79,19 @@ def test_compose_sets_only_settings_that_exist() -> None:
     }
     assert environment
     settings_module.provenance(environ=environment)
+
+
+def test_the_configuration_of_the_stack_can_be_used() -> None:
+    environment = {
+        name: re.sub(r"\$\{.*?\}", "x", str(value))
+        for name, value in COMPOSE["services"]["server"]["environment"].items()
+    }
+    effective = settings_module.load(config_file=DEPLOY / "config" / "trainyard.yaml", environ=environment)
+    assert effective.models_file is not None
+    catalog = ModelRegistry.from_settings(
+        effective.model_copy(update={"models_file": DEPLOY / "config" / effective.models_file})
+    )
+    assert catalog.list_models() == ["trainyard/pocket"]
 
 
 def test_files_that_compose_mounts_are_there() -> None:
