@@ -25,9 +25,9 @@ def rows() -> list[Row]:
     return [_row(*line[:3]) for line in cells if line[0] != "failure"]
 
 
-def shows(failure: str) -> pytest.MarkDecorator:
+def shows(failure: str, argument: str = "row") -> pytest.MarkDecorator:
     """Mark the test that makes a row happen; it is given the row."""
-    return pytest.mark.parametrize("row", [row for row in rows() if row.failure == failure], ids=[failure])
+    return pytest.mark.parametrize(argument, [row for row in rows() if row.failure == failure], ids=[failure])
 
 
 def _row(failure: str, seen: str, codes: str) -> Row:

@@ -2,16 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from tests.chaos.failures import callers, table, yard
-from tests.chaos.failures.callers import Caller, Told
+from tests.chaos.failures.callers import Caller, Entry, Told
 from tests.chaos.failures.table import Row
 from tests.services.redis import RedisServer, served
 from trainyard import Client
+from trainyard.core.limits.redis import LEASE_S
 from trainyard.loadtest.mock import Latency, MockServer, in_thread
 from trainyard.sdk.local_server import LocalServer
 
@@ -94,9 +96,9 @@ async def until_let_in(bob: Caller, timeout_s: float = 20) -> None:
         await asyncio.sleep(0.1)
 
 
-async def until_all_places_are_free(bob: Caller) -> None:
+async def until_all_places_are_free(bob: Caller, timeout_s: float = 10) -> None:
     """Take every place and one more at the same moment, until all are let in but that one."""
-    ends_s = time.monotonic() + 10
+    ends_s = time.monotonic() + timeout_s
     while True:
         told = await asyncio.gather(*(bob.ask(model="slow", stream=True, max_tokens=4) for _ in range(PLACES + 1)))
         statuses = sorted(one.status for one in told)
@@ -135,12 +137,45 @@ async def test_redis_frozen(row: Row, redis: RedisServer, server: LocalServer, a
     assert_ledger(server, [*told, *own])
 
 
-def assert_ledger(server: LocalServer, told: list[Told]) -> None:
-    """What was told is in the ledger; other requests of the test are in it too."""
+def entries_of(server: LocalServer, told: Sequence[Told]) -> list[Entry]:
     known = {one.request_id for one in told}
     entries = callers.ledger(f"sqlite:///{server.data_dir / 'trainyard.db'}")
-    callers.assert_exact(told, [entry for entry in entries if entry.request_id in known])
+    return [entry for entry in entries if entry.request_id in known]
+
+
+def assert_ledger(server: LocalServer, told: list[Told]) -> None:
+    """What was told is in the ledger; other requests of the test are in it too."""
+    callers.assert_exact(told, entries_of(server, told))
     assert sum(one.usage is not None for one in told) > 20
+
+
+@table.shows("one of several HTTP processes killed")
+async def test_one_of_two_processes_is_killed(row: Row, server: LocalServer, anna: Caller, bob: Caller) -> None:
+    def sent(number: int) -> dict[str, Any]:
+        body = {"prompt": f"once {number}", "model": "slow", "max_tokens": 8, "stream": number % 2 == 0}
+        return {**body, "idempotency_key": f"key-{number}"}
+
+    process = await asyncio.to_thread(yard.child, server, "http:1")
+    holding = [asyncio.create_task(bob.ask(model="slow", stream=True)) for _ in range(PLACES)]
+    first = [asyncio.create_task(anna.ask(**sent(number))) for number in range(100)]
+    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+    yard.kill_pid(process.pid or 0)
+    told = list(await asyncio.gather(*first))
+    assert {one.is_whole for one in told} == {True, False}  # the other process goes on
+    assert (await anna.ask()).is_whole
+    places = asyncio.create_task(until_all_places_are_free(bob, LEASE_S + 10))
+    again = await asyncio.gather(*(anna.ask(**sent(number)) for number in range(100)))
+    assert {(one.status, one.is_whole) for one in again} == {(200, True)}
+    entries = entries_of(server, [*told, *again])
+    assert len(entries) == len(told)
+    for before, after in zip(told, again, strict=True):
+        assert before.usage in (None, after.usage)
+        pair = {before.request_id, after.request_id}
+        [entry] = [entry for entry in entries if entry.request_id in pair]
+        assert entry.usage == after.usage
+        assert before.usage is None or entry.request_id == before.request_id
+    await places
+    await asyncio.gather(*holding)
 
 
 @table.shows("Redis gone, its counters too")

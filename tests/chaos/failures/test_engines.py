@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from trainyard.sdk.local_server import LocalServer
 pytestmark = pytest.mark.timeout(120)
 POCKET = Path(trainyard.engine.__file__).parent / "pocket"
 QUEUE = 4
-LONG = {"max_tokens": 900, "temperature": 1.0}
+LONG: dict[str, Any] = {"max_tokens": 900, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module")

@@ -23,12 +23,15 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(240)
 
 
+@pytest.fixture
+def server(tmp_path: Path) -> LocalServer:
+    """A server of the test's own, started by the scenarios that need one."""
+    return LocalServer(tmp_path / "data")
+
+
 def test_every_row_of_the_page_is_made_to_happen() -> None:
-    shown = [
-        name
-        for file in HERE.glob("test_*.py")
-        for name in re.findall(r'^@table\.shows\("(.+)"\)', file.read_text(), re.M)
-    ]
+    pages = "\n".join(file.read_text() for file in HERE.glob("test_*.py"))
+    shown = re.findall(r'^@table\.shows\("([^"]+)"', pages, re.MULTILINE)
     assert sorted(shown) == sorted(row.failure for row in table.rows())
 
 

@@ -19,7 +19,7 @@ MOUNT = 'mount -t tmpfs -o size=24m tmpfs "$0"'
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("training", [row for row in table.rows() if row.failure == "disk full while a run is saved"])
+@table.shows("disk full while a run is saved", "training")
 @table.shows("disk full")
 def test_a_full_disk(row: Row, training: Row, tmp_path: Path) -> None:
     disk = tmp_path / "disk"

@@ -1,8 +1,11 @@
 """`kill -9` while a hundred streams are open: what was told is in the ledger once, and nobody's place is lost."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +21,7 @@ pytestmark = pytest.mark.timeout(120)
 POCKET = Path(trainyard.engine.__file__).parent / "pocket"
 STREAMS = 100
 ENGINE = "engine:test/pocket"
-LONG = {"model": "test/pocket", "max_tokens": 600, "seed": 1, "temperature": 1.0}
+LONG: dict[str, Any] = {"model": "test/pocket", "max_tokens": 600, "seed": 1, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,25 @@ async def assert_usable(server: LocalServer, bob: Caller) -> None:
     assert callers.sample(server.url, "trainyard_open_reservations") == 0
 
 
+@table.shows("`models.yaml` wrong at a reload")
+async def test_a_catalog_at_fault_changes_nothing(row: Row, server: LocalServer, bob: Caller) -> None:
+    file = server.data_dir.parent / "models.yaml"
+    good = file.read_text()
+    stream = asyncio.create_task(bob.ask("a b", model="far", stream=True))
+    for bad in ("models: [{name: other, backend: vllm}]", "models: [", ""):
+        before = server.log.read_text().count("\n")
+        file.write_text(bad)
+        os.kill(server.pid, signal.SIGHUP)
+        await until(lambda before=before: server.log.read_text().count("\n") > before)  # type: ignore[misc]
+        assert (await bob.ask(f"with {bad}")).status == 200
+    assert (await stream).is_whole
+    file.write_text(good + "  - {name: newcomer, backend: fake}\n")
+    os.kill(server.pid, signal.SIGHUP)
+    while (await bob.ask(model="newcomer")).status != 200:
+        await asyncio.sleep(0.1)
+    file.write_text(good)
+
+
 @table.shows("HTTP process killed with 100 streams open")
 async def test_the_http_process_is_killed(row: Row, server: LocalServer, bob: Caller) -> None:
     engine, http = [await asyncio.to_thread(yard.child, server, name) for name in (ENGINE, "http")]
@@ -118,30 +140,3 @@ async def test_the_whole_server_is_killed(row: Row, server: LocalServer, bob: Ca
     await until(lambda: active_streams(server) == 0)
     await assert_usable(server, bob)
     callers.assert_exact(told, own_entries(server, told))
-
-
-@table.shows("HTTP process killed during requests with an `Idempotency-Key`")
-async def test_requests_that_are_sent_again_are_done_once(
-    row: Row, server: LocalServer, mock: MockServer, bob: Caller
-) -> None:
-    def everything(number: int) -> dict[str, object]:
-        return {"prompt": f"once {number}", "model": "far", "max_tokens": 8, "stream": number % 2 == 0}
-
-    mock.seen.reset()
-    first = [asyncio.create_task(bob.ask(**everything(n), idempotency_key=f"key-{n}")) for n in range(STREAMS)]
-    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.to_thread(yard.kill, server, "http")
-    told = list(await asyncio.gather(*first))
-    done = {n for n, one in enumerate(told) if one.usage is not None}
-    assert done
-    await until(lambda: callers.readyz(server.url)[0] == 200)
-    again = await asyncio.gather(*(bob.ask(**everything(n), idempotency_key=f"key-{n}") for n in range(STREAMS)))
-    assert {(one.status, one.is_whole) for one in again} == {(200, True)}
-    entries = own_entries(server, [*told, *again])
-    assert len(entries) == STREAMS
-    for number, one in enumerate(again):
-        [entry] = [entry for entry in entries if entry.request_id in (told[number].request_id, one.request_id)]
-        assert entry.usage == one.usage
-        if number in done:
-            assert told[number].usage == one.usage
-            assert entry.request_id == told[number].request_id
