@@ -20,7 +20,11 @@ from trainyard.engine.types import Grammar
 MAX_STEPS = 20_000
 """References followed and patterns tried for one answer; schemas of people need a few hundred."""
 
+MAX_SCHEMA_BYTES = 64 * 1024
+"""Of a schema; it is judged in the event loop. The engines here take as much."""
+
 _SHOWN_CHARS = 300
+_NO_FORMATS = jsonschema.FormatChecker(formats=())  # patterns are in Rust's syntax, and judged by its engine
 _NOWHERE: referencing.Registry[Any] = referencing.Registry()  # without a way to retrieve anything
 
 Check = Callable[[str], str | None]
@@ -67,12 +71,15 @@ def _pattern_check(expression: str, param: str) -> Check:
 
 
 def _schema_check(text: str, param: str) -> Check:
+    if len(text.encode()) > MAX_SCHEMA_BYTES:
+        raise errors.InvalidRequest(f"The schema is longer than {MAX_SCHEMA_BYTES} bytes", param=param)
     schema, fault = _parsed(text)
     if fault is not None or not isinstance(schema, dict | bool):
         raise errors.InvalidRequest("The schema is not a JSON object", param=param)
     _refuse_remote_references(schema, param)
+    _refuse_unbounded(schema, param)
     try:
-        jsonschema.Draft202012Validator.check_schema(schema)
+        jsonschema.Draft202012Validator.check_schema(schema, _NO_FORMATS)
     except jsonschema.SchemaError as error:
         said = " ".join(error.message.split())[:_SHOWN_CHARS]
         raise errors.InvalidRequest(f"The schema is not valid: {said}", param=param) from error
@@ -93,6 +100,8 @@ def _schema_fault(schema: Any, value: object) -> str | None:
         return f"the schema refers to {str(error)[:_SHOWN_CHARS]}, which is not in it"
     except (_TooManySteps, RecursionError):
         return "the schema takes too many steps to check"
+    except OverflowError:
+        return "the text holds numbers that are too large to check"
     if fault is None:
         return None
     return f"{fault.json_path}: {fault.message}"[:_SHOWN_CHARS]
@@ -112,6 +121,8 @@ class _Steps:
             "$dynamicRef": self._counted(own["$dynamicRef"]),
             "pattern": self._pattern,
             "patternProperties": self._pattern_properties,
+            "additionalProperties": self._additional_properties,
+            "uniqueItems": _unique_items,
         }
 
     def _count(self) -> None:
@@ -138,6 +149,33 @@ class _Steps:
                 self._count()
                 if matches(name):
                     yield from validator.descend(value, inner, path=name, schema_path=expression)
+
+    def _additional_properties(self, validator: Any, inner: Any, instance: Any, whole: Any) -> Iterator[Any]:
+        named = whole.get("properties", {})
+        patterns = [_pattern(expression, "") for expression in whole.get("patternProperties", {})]
+        for name, value in instance.items() if isinstance(instance, dict) else ():
+            self._left -= len(patterns)
+            self._count()
+            if name in named or any(matches(name) for matches in patterns):
+                continue
+            if inner is False:
+                yield jsonschema.ValidationError(f"Additional properties are not allowed ({name!r} was unexpected)")
+            else:
+                yield from validator.descend(value, inner, path=name)
+
+
+def _unique_items(_: Any, wanted: Any, instance: Any, __: Any) -> Iterator[Any]:
+    if wanted and isinstance(instance, list) and len({_identity(item) for item in instance}) < len(instance):
+        yield jsonschema.ValidationError("the array has items that are equal")
+
+
+def _identity(value: Any) -> object:
+    """Make something hashable that is equal for equal JSON: 1 is 1.0, but not true."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, _identity(inner)) for name, inner in value.items())
+    if isinstance(value, list):
+        return "array", tuple(_identity(inner) for inner in value)
+    return (type(value).__name__ if isinstance(value, bool) else ""), value
 
 
 def _bounded(schema: Any) -> Any:
@@ -194,6 +232,18 @@ def _refuse_remote_references(schema: object, param: str) -> None:
                     code="unsupported_parameter",
                     param=param,
                 )
+
+
+def _refuse_unbounded(schema: object, param: str) -> None:
+    """Refuse the one pair of keywords whose check matches patterns by an engine that can be made to run for ever."""
+    used = {keyword for inner in _walk(schema) for keyword in inner}
+    if {"unevaluatedProperties", "patternProperties"} <= used:
+        raise errors.InvalidRequest(
+            "The schema has unevaluatedProperties beside patternProperties, which is not checked here; write "
+            "additionalProperties",
+            code="unsupported_parameter",
+            param=param,
+        )
 
 
 def _walk(value: object) -> Iterator[dict[str, Any]]:
