@@ -14,11 +14,14 @@ from tests.unit.serving.yard import ANSWER, Yard
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock, SystemClock
 from trainyard.core.db import Database
+from trainyard.core.db.writer import Write
 from trainyard.core.http import dialects
+from trainyard.core.idempotency import Idempotency, Scope, Ticket
 from trainyard.core.metering.accounts import Accounts
 from trainyard.core.settings import DatabaseSettings, Settings
 from trainyard.core.telemetry import Metrics
 from trainyard.engine import calls
+from trainyard.serving.routes import answering
 
 KEY = {"idempotency-key": "order-1"}
 CHAT: dict[str, Any] = {"model": "yard/bytes", "messages": [{"role": "user", "content": "hi"}]}
@@ -202,3 +205,31 @@ async def test_vectors_are_made_and_charged_once(client: httpx.AsyncClient, ledg
     assert again.headers["idempotent-replayed"] == "true"
     assert ledger.entries() == [("/v1/embeddings", "done", 3)]
     assert sum(isinstance(call, calls.Embed) for call in yard.engine.seen) == 1
+
+
+class Waiting:
+    """Is paid for at last when nobody waits for it any more."""
+
+    async def settle(self, *also: Write) -> None:
+        await asyncio.Event().wait()
+
+    async def fail(self) -> None:
+        raise AssertionError("what is being paid for has not failed")
+
+
+async def test_who_leaves_while_his_answer_is_charged_does_not_free_the_key(database: Database) -> None:
+    idempotency = Idempotency(database, SystemClock(), ttl_s=60.0)
+    scope = Scope("default", "/v1/generate", "order-1")
+    ticket = await idempotency.begin(scope, b"body")
+    assert isinstance(ticket, Ticket)
+    paying = asyncio.create_task(answering.settled(Waiting(), b"{}", ticket))
+    await asyncio.sleep(0.01)
+    paying.cancel()
+    await asyncio.gather(paying, return_exceptions=True)
+    await ticket.release()  # as the route does
+    again = asyncio.create_task(idempotency.begin(scope, b"body"))
+    await asyncio.sleep(0.05)
+    assert not again.done()
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+    await idempotency.aclose()

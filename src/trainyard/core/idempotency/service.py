@@ -29,7 +29,7 @@ _log = structlog.get_logger("idempotency")
 
 
 class Ticket:
-    """The right to do a request under its key; exactly one of `done` and `release` ends it.
+    """The right to do a request under its key; exactly one of `done`, `leave` and `release` ends it.
 
     Attributes:
         body_hash: Of its body.
@@ -41,6 +41,7 @@ class Ticket:
         self._timer: asyncio.TimerHandle | None = None
         self._waiting: list[asyncio.Future[Answer | None]] = []
         self._is_lost = False
+        self._is_being_written = False
 
     @property
     def body_hash(self) -> str:
@@ -77,6 +78,8 @@ class Ticket:
         Args:
             error: What those get who wait in this process; None lets the first of them try.
         """
+        if self._is_being_written:
+            return
         if error is None:
             self.drop()
         else:
@@ -89,6 +92,14 @@ class Ticket:
             await self._idempotency.released(self.row)
         except errors.Unavailable as away:
             _log.warning("idempotency_not_released", reason=away.message)  # its lease will end
+
+    def leave(self) -> None:
+        """Whoever writes the answer down was left alone with it: it is charged, so the key is not free.
+
+        Those who ask from now on find the answer in its row; or, if it could not be written, the lease ends.
+        """
+        self._is_being_written = True
+        self.drop()
 
     def drop(self) -> None:
         """Another process has the key; those who wait in this one ask by themselves."""

@@ -11,7 +11,9 @@ from sqlalchemy import (
     LargeBinary,
     String,
     Table,
+    and_,
     delete,
+    or_,
     select,
     text,
     tuple_,
@@ -50,8 +52,9 @@ _CLAIM = text(
     f"INSERT INTO core_idempotency ({_COLUMNS}) VALUES ({_VALUES}) "  # noqa: S608 - names of our own
     "ON CONFLICT (tenant, route, key) DO UPDATE SET body_hash = excluded.body_hash, state = excluded.state, "
     "holder = excluded.holder, lease_until = excluded.lease_until, answer = NULL, created_at = excluded.created_at, "
-    f"expires_at = excluded.expires_at WHERE {_TAKEN}.expires_at <= :created_at OR ({_TAKEN}.state = 'running' "
-    f"AND {_TAKEN}.lease_until <= :created_at AND {_TAKEN}.body_hash = excluded.body_hash)"
+    f"expires_at = excluded.expires_at WHERE ({_TAKEN}.state <> 'running' OR {_TAKEN}.lease_until <= :created_at) AND "
+    f"({_TAKEN}.expires_at <= :created_at OR ({_TAKEN}.state = 'running' "
+    f"AND {_TAKEN}.body_hash = excluded.body_hash))"
 )
 _FINISH = (
     f"INSERT INTO core_idempotency ({_COLUMNS}) VALUES ({_VALUES}) "  # noqa: S608 - names of our own
@@ -87,7 +90,10 @@ class IdempotencyStore:
         self._database = database
 
     def claim(self, wanted: Row) -> Row:
-        """Take a key that is free, expired, or held by a dead one for the same body; returns what stands there now."""
+        """Take a key that is free, expired, or held by a dead one for the same body; returns what stands there now.
+
+        A key whose request is worked on does not expire.
+        """
         scope = wanted.scope
         with self._database.begin() as connection:
             connection.execute(_CLAIM, _parameters(wanted, RUNNING))
@@ -118,11 +124,12 @@ class IdempotencyStore:
     def sweep(self, now: float) -> int:
         """Remove some rows that are expired; returns how many."""
         name = tuple_(rows.c.tenant, rows.c.route, rows.c.key)
-        query = select(rows.c.tenant, rows.c.route, rows.c.key).where(rows.c.expires_at <= now).limit(_STEP)
+        is_over = and_(rows.c.expires_at <= now, or_(rows.c.state != RUNNING, rows.c.lease_until <= now))
+        query = select(rows.c.tenant, rows.c.route, rows.c.key).where(is_over).limit(_STEP)
         with self._database.begin() as connection:
             expired = [tuple(row) for row in connection.execute(query)]
             if expired:
-                connection.execute(delete(rows).where(name.in_(expired), rows.c.expires_at <= now))
+                connection.execute(delete(rows).where(name.in_(expired), is_over))
         return len(expired)
 
 

@@ -1,5 +1,6 @@
 """How every route that generates answers: cache and idempotency on the way in, the charge on the way out."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -183,7 +184,11 @@ async def settled(work: Payable, content: bytes, ticket: Ticket | None, *, is_st
     except errors.TrainyardError:
         await work.fail()
         raise
-    await work.settle(write)
+    try:
+        await work.settle(write)
+    except asyncio.CancelledError:
+        ticket.leave()  # what was begun is charged all the same
+        raise
     ticket.done(kept)
 
 

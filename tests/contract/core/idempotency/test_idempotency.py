@@ -252,3 +252,37 @@ async def test_a_database_that_is_away_at_the_renewal_loses_the_lease_at_its_end
     with pytest.raises(errors.Unavailable, match="held up"):
         await ticket.finishing(ANSWER)
     await ticket.release()  # the database is away, the lease ends by itself
+
+
+async def test_a_key_does_not_expire_while_its_request_is_worked_on(
+    any_database: Database, clock: FakeClock, one: Idempotency, other: Idempotency
+) -> None:
+    ticket = await begun(one)
+    for _ in range(int(TTL_S / 20) + 4):  # a minute beyond its time, so that others sweep
+        clock.advance(20)
+        await ticket.renew()
+    await (await begun(other, Scope("default", "/v1/generate", "other"))).release()
+    await other.aclose()
+    with pytest.raises(errors.Conflict):
+        await other.begin(SCOPE, b"another body")
+    asking = asyncio.create_task(other.begin(SCOPE, b"body"))
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await ticket.release()
+
+
+async def test_what_is_being_written_is_not_done_again(
+    any_database: Database, one: Idempotency, other: Idempotency
+) -> None:
+    ticket = await begun(one)
+    write = await ticket.finishing(ANSWER)
+    here, elsewhere = (asyncio.create_task(each.begin(SCOPE, b"body")) for each in (one, other))
+    await asyncio.sleep(0)
+    ticket.leave()
+    await ticket.release()
+    await asyncio.sleep(0.05)
+    assert (here.done(), elsewhere.done()) == (False, False)
+    await any_database.call(run, any_database, write)
+    assert [await here, await elsewhere] == [ANSWER, ANSWER]
