@@ -49,9 +49,11 @@ DECODE = (Shape("32M", "reading the weights decides", 512, 1376, 8, 8, 8, 8192, 
 DECODE_STREAMS, DECODE_PROMPT, DECODE_NEW = 16, (32, 127), 64
 """Sixteen at once, prompts of 32 to 127 tokens, 64 new ones each; the pocket model is the second shape."""
 
-GATEWAY_CONNECTIONS = {"16x200B": 16, "1x200B": 1}
-"""Sixteen kept connections with one request each is the shape of the bars; with one connection nothing is shared
-between requests, so each pays for waking up, for its own transaction and for its own writes."""
+GATEWAY_SHAPE, GATEWAY_CONNECTIONS = "16x200B", 16
+"""Sixteen kept connections with one request each: what a balancer or a busy application keeps open."""
+GATEWAY_ALONE = "1x200B"
+"""One connection: nothing is shared between requests, so each pays for waking up, for its own transaction and for its
+own writes. Reported under names of its own."""
 GATEWAY_BODY_BYTES = 200
 """A short question; the work of a gateway hardly depends on the length of what it passes on."""
 

@@ -15,7 +15,7 @@ from benchmarks.gateway import gateways, load
 from benchmarks.gateway.gateways import Gateway
 from benchmarks.gateway.load import Load
 from benchmarks.report import Result
-from benchmarks.shapes import GATEWAY_BODY_BYTES, GATEWAY_CONNECTIONS
+from benchmarks.shapes import GATEWAY_ALONE, GATEWAY_BODY_BYTES, GATEWAY_CONNECTIONS, GATEWAY_SHAPE
 
 PATH = "/v1/chat/completions"
 WARM_S = 1.0
@@ -35,13 +35,13 @@ def main() -> int:
         bare = stack.enter_context(gateways.bare(directory / "bare", upstream))
         theirs = stack.enter_context(gateways.litellm(directory / "litellm", upstream))
         work: dict[str, Callable[[float], float]] = {}
-        for shape, connections in GATEWAY_CONNECTIONS.items():
+        for shape, connections in ((GATEWAY_SHAPE, GATEWAY_CONNECTIONS), (GATEWAY_ALONE, 1)):
             work[f"forward {shape}"] = partial(_cost_us, ours, _body(0.7), connections)
             work[f"bare {shape}"] = partial(_cost_us, bare, _body(0.7), connections)
             work[f"hit {shape}"] = partial(_cost_us, ours, _body(0.0), connections)
-            work[f"litellm {shape}"] = partial(_cost_us, theirs, _body(0.7), connections)
+        work["litellm"] = partial(_cost_us, theirs, _body(0.7), GATEWAY_CONNECTIONS)
         measured = _in_turns(work, rounds, seconds)
-    report.publish("gateway", [one for shape in GATEWAY_CONNECTIONS for one in _results(shape, measured)], given.json)
+    report.publish("gateway", _results(measured), given.json)
     return 0
 
 
@@ -78,16 +78,35 @@ def _body(temperature: float) -> str:
     return json.dumps(made)
 
 
-def _results(shape: str, measured: dict[str, list[float]]) -> list[Result]:
-    ours, bare, hit, theirs = (measured[f"{name} {shape}"] for name in ("forward", "bare", "hit", "litellm"))
+def _results(measured: dict[str, list[float]]) -> list[Result]:
+    ours, theirs = measured[f"forward {GATEWAY_SHAPE}"], measured["litellm"]
     ratios = [their_us / our_us for our_us, their_us in zip(ours, theirs, strict=True)]
-    median, spread = statistics.median, report.spread
-    litellm = gateways.version()
+    median_us = statistics.median(theirs)
     return [
-        Result("forward_cpu_us", shape, median(ours), "us", "bare aiohttp", median(bare), spread(ours)),
-        Result("vs_litellm", shape, median(ratios), "x", litellm, median(theirs), spread(ratios)),
-        Result("cache_hit_cpu_us", shape, median(hit), "us", None, None, spread(hit)),
+        _cost("forward_cpu_us", GATEWAY_SHAPE, ours, measured[f"bare {GATEWAY_SHAPE}"]),
+        Result(
+            "vs_litellm",
+            GATEWAY_SHAPE,
+            statistics.median(ratios),
+            "x",
+            gateways.version(),
+            median_us,
+            report.spread(ratios),
+        ),
+        _cost("cache_hit_cpu_us", GATEWAY_SHAPE, measured[f"hit {GATEWAY_SHAPE}"]),
+        _cost(
+            "forward_alone_cpu_us",
+            GATEWAY_ALONE,
+            measured[f"forward {GATEWAY_ALONE}"],
+            measured[f"bare {GATEWAY_ALONE}"],
+        ),
+        _cost("cache_hit_alone_cpu_us", GATEWAY_ALONE, measured[f"hit {GATEWAY_ALONE}"]),
     ]
+
+
+def _cost(name: str, shape: str, costs_us: list[float], bare_us: list[float] | None = None) -> Result:
+    rival, rival_us = (None, None) if bare_us is None else ("bare aiohttp", statistics.median(bare_us))
+    return Result(name, shape, statistics.median(costs_us), "us", rival, rival_us, report.spread(costs_us))
 
 
 if __name__ == "__main__":
