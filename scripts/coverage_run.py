@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FULL_LINES = (
     "*/trainyard/core/keys/*",
     "*/trainyard/core/http/auth.py",
-    "*/trainyard/core/catalog.py",
+    "*/trainyard/core/catalog/registry.py",
     "*/trainyard/training/store/*",
     "*/trainyard/training/routes/*",
     "*/trainyard/serving/routes/*",
