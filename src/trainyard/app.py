@@ -104,7 +104,7 @@ class Server:
         Raises:
             errors.ConfigError: The catalog cannot be used; nothing has changed.
         """
-        self.models.reload()
+        self.models.reload(effective)
         self.parts.keys.set_defaults(effective.limits)
 
 
@@ -235,19 +235,6 @@ def openapi_document() -> dict[str, Any]:
             return server.app.openapi()
         finally:
             server.close()
-
-
-def _backend(models: ModelRegistry, engines: Engines, tokenizers: Tokenizers, upstreams: Upstreams) -> TextBackend:
-    """Put the backend of every model behind one."""
-    local = LocalBackend(engines, tokenizers)
-    backends: dict[str, TextBackend] = {
-        "local": local,
-        "adapter": AdapterBackend(models, local),
-        "openai": OpenAIBackend(upstreams),
-        "ollama": OllamaBackend(upstreams),
-        "fake": FakeBackend(),
-    }
-    return ChainBackend(models, backends, upstreams.metrics)
 
 
 def _watch(

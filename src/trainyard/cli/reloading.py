@@ -9,6 +9,9 @@ from trainyard.core.settings import Settings
 RELOADED: Final = frozenset({"limits", "models_file"})
 """Sections and settings that take effect without a restart; the catalog behind `models_file` does too."""
 
+KEPT: Final = frozenset({"limits.window_s"})
+"""Settings of those sections that do not: what was counted in one window cannot be told apart by another."""
+
 Stamp = tuple[int, int, int] | None
 
 
@@ -49,7 +52,8 @@ def _stamp(file: Path) -> Stamp:
 def needs_restart(old: Settings, new: Settings) -> list[str]:
     """Name the settings that differ and are read at the start only."""
     before, after = _flat(old), _flat(new)
-    return sorted(name for name in after if before[name] != after[name] and name.split(".")[0] not in RELOADED)
+    changed = [name for name in after if before[name] != after[name]]
+    return sorted(name for name in changed if name in KEPT or name.split(".")[0] not in RELOADED)
 
 
 def _flat(settings: Settings) -> dict[str, object]:

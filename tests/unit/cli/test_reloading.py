@@ -54,6 +54,7 @@ def test_other_files_can_be_followed(tmp_path: Path) -> None:
     [
         (Settings(), []),
         (Settings(limits=LimitSettings(requests=3)), []),
+        (Settings(limits=LimitSettings(window_s=5)), ["limits.window_s"]),
         (Settings(models_file=Path("other.yaml")), []),
         (Settings(cache=CacheSettings(ttl_s=5)), ["cache.ttl_s"]),
         (Settings(server=ServerSettings(port=1, workers=2)), ["server.port", "server.workers"]),

@@ -312,3 +312,15 @@ def test_a_file_names_the_model_of_the_package_without_a_path(tmp_path: Path) ->
     registry = _registry(tmp_path, "models: [{name: trainyard/pocket, load: eager}]")
     (brought,) = ModelRegistry().entries
     assert registry.entry("trainyard/pocket").path == brought.path
+
+
+def test_new_settings_can_name_another_file(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.yaml").write_text(f"models: [{{name: {name}, backend: fake}}]")
+    registry = ModelRegistry(tmp_path / "old.yaml")
+    change = registry.reload(Settings(models_file=tmp_path / "new.yaml"))
+    assert (change.added, change.removed) == (("new",), ("old",))
+    with pytest.raises(errors.ConfigError):
+        registry.reload(Settings(models_file=tmp_path / "gone.yaml"))
+    assert registry.reload().changed == ()
+    assert registry.list_models() == ["new"]

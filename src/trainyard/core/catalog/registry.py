@@ -61,7 +61,7 @@ class ModelRegistry:
         self._hub = hub
         self._environ = os.environ if environ is None else environ
         self._listeners: list[Callable[[Change], None]] = []
-        self._catalog = self._read(may_be_missing=True)
+        self._catalog = self._read(self._file, may_be_missing=True)
 
     @classmethod
     def from_settings(cls, settings: Settings, *, environ: Mapping[str, str] | None = None) -> "ModelRegistry":
@@ -85,13 +85,18 @@ class ModelRegistry:
         """Name of the model for requests that name none; None when there are no models."""
         return self._catalog.default_model
 
-    def reload(self) -> Change:
+    def reload(self, settings: Settings | None = None) -> Change:
         """Read the file again and put it in place of the old one as a whole; entries that are equal stay the same.
+
+        Args:
+            settings: Name the file from now on; when left out, it is the same as before.
 
         Raises:
             errors.ConfigError: The file cannot be used; nothing has changed.
         """
-        old, new = self._catalog, self._kept(self._read(may_be_missing=False))
+        path = self._file if settings is None else settings.models_file
+        old, new = self._catalog, self._kept(self._read(path, may_be_missing=False))
+        self._file = path
         change = _difference(old, new)
         self._catalog = new
         for listener in self._listeners:
@@ -139,13 +144,13 @@ class ModelRegistry:
         """Give the key for the upstream of a model, by its name; None when it needs none. Never log it."""
         return self._catalog.keys.get(name)
 
-    def _read(self, *, may_be_missing: bool) -> _Catalog:
-        if self._file is None:
+    def _read(self, path: Path | None, *, may_be_missing: bool) -> _Catalog:
+        if path is None:
             content = file.embedded()
-        elif may_be_missing and not self._file.exists():
+        elif may_be_missing and not path.exists():
             content = file.CatalogFile()
         else:
-            content = file.read(self._file, self._hub)
+            content = file.read(path, self._hub)
         by_name = file.index(content.models)
         file.check_bases(by_name)
         return _Catalog(
