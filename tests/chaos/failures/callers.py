@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from trainyard.core.db import Database
 
-ASK_TIMEOUT_S = 30.0
+ASK_TIMEOUT_S = 45.0
+"""Longer than the lease of an `Idempotency-Key`."""
 _numbers = itertools.count()
 
 

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import trainyard.engine
@@ -20,19 +21,20 @@ from trainyard.sdk.local_server import LocalServer
 pytestmark = pytest.mark.timeout(120)
 POCKET = Path(trainyard.engine.__file__).parent / "pocket"
 STREAMS = 100
+FAR = 60
 ENGINE = "engine:test/pocket"
 LONG: dict[str, Any] = {"model": "test/pocket", "max_tokens": 600, "seed": 1, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module")
 def mock() -> Iterator[MockServer]:
-    with in_thread(MockServer(latency=Latency(answer_tokens=40, token_s=0.05))) as running:
+    with in_thread(MockServer(latency=Latency(answer_tokens=40, token_s=0.1))) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def server(mock: MockServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """`far` takes 2 s for an answer of an upstream that counts its requests."""
+    """`far` takes 4 s for an answer of an upstream that counts its requests."""
     directory = tmp_path_factory.mktemp("killed")
     (directory / "models.yaml").write_text(
         "models:\n"
@@ -75,24 +77,34 @@ def active_streams(server: LocalServer) -> float:
 
 
 async def hundred_streams(bob: Caller, kill: Callable[[], object]) -> list[Told]:
-    """Begin streams of the engine, and short ones that end all the while; kill something in the middle of them."""
+    """Begin streams of an upstream and of the engine, and short ones that end; kill something in the middle of them."""
+    far = [asyncio.create_task(bob.ask(f"far {number}", model="far", stream=True)) for number in range(FAR)]
+    await begun(bob, bob.begun + FAR, far)
     told = list(await asyncio.gather(*(bob.ask(f"word {number}", stream=number % 2 == 0) for number in range(10))))
-    begun = bob.begun
-    streams = [asyncio.create_task(bob.ask(f"Say {number}", stream=True, **LONG)) for number in range(STREAMS - 10)]
-    while bob.begun - begun < STREAMS / 5:  # noqa: ASYNC110 - counted by those tasks
-        await asyncio.sleep(0)
+    wanted = bob.begun + 3
+    near = [asyncio.create_task(bob.ask(f"Say {number}", stream=True, **LONG)) for number in range(STREAMS - FAR - 10)]
+    await begun(bob, wanted, near)
     short = [asyncio.create_task(bob.ask(f"more {number}", stream=number % 2 == 0)) for number in range(10)]
     await asyncio.sleep(0.005)
     await asyncio.to_thread(kill)
-    long = await asyncio.gather(*streams)
-    assert sum(one.pieces > 0 and not one.is_whole for one in long) > STREAMS / 10
-    assert sum(one.is_whole for one in long) < STREAMS / 2
-    return [*told, *long, *await asyncio.gather(*short)]
+    cut = await asyncio.gather(*far)
+    assert all(one.pieces and not one.is_whole for one in cut)
+    from_engine = await asyncio.gather(*near)
+    assert any(one.pieces and not one.is_whole for one in from_engine)
+    return [*told, *cut, *from_engine, *await asyncio.gather(*short)]
+
+
+async def begun(bob: Caller, count: int, streams: Sequence[asyncio.Task[Told]]) -> None:
+    while bob.begun < count:
+        assert not all(one.done() for one in streams), [one.result() for one in streams]
+        await asyncio.sleep(0.002)
 
 
 async def assert_usable(server: LocalServer, bob: Caller) -> None:
     """Every place can be taken again, at once."""
-    again = await asyncio.gather(*(bob.ask(f"again {number}", stream=True, model="far") for number in range(STREAMS)))
+    again = await asyncio.gather(
+        *(bob.ask(f"again {number}", stream=True, model="far", max_tokens=8) for number in range(STREAMS))
+    )
     assert {(one.status, one.is_whole) for one in again} == {(200, True)}
     callers.assert_exact(again, own_entries(server, again))
     assert callers.sample(server.url, "trainyard_open_reservations") == 0
@@ -103,7 +115,7 @@ async def test_a_catalog_at_fault_changes_nothing(row: Row, server: LocalServer,
     file = server.data_dir.parent / "models.yaml"
     good = file.read_text()
     stream = asyncio.create_task(bob.ask("a b", model="far", stream=True))
-    for bad in ("models: [{name: other, backend: vllm}]", "models: [", ""):
+    for bad in ("models: [{name: other, backend: vllm}]", "models: [", "models: {}"):
         before = server.log.read_text().count("\n")
         file.write_text(bad)
         os.kill(server.pid, signal.SIGHUP)
@@ -112,8 +124,7 @@ async def test_a_catalog_at_fault_changes_nothing(row: Row, server: LocalServer,
     assert (await stream).is_whole
     file.write_text(good + "  - {name: newcomer, backend: fake}\n")
     os.kill(server.pid, signal.SIGHUP)
-    while (await bob.ask(model="newcomer")).status != 200:
-        await asyncio.sleep(0.1)
+    await until(lambda: "newcomer" in httpx.get(f"{server.url}/health").text)
     file.write_text(good)
 
 
