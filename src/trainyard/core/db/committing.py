@@ -1,5 +1,6 @@
 """Connections of the group-commit writer: SQLite by its own module, Postgres by psycopg, without an ORM between."""
 
+import itertools
 import os
 import socket
 import sqlite3
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 _BUSY_TIMEOUT_S = 1.0
 """Shorter than that of other connections: what waits here are answers, and they have the spool beside."""
+
+_ROWS_AT_ONCE = 32
+"""Rows of one statement: 32 of usage have 512 parameters, of the 999 that every SQLite takes."""
 
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_MS = 5_000
@@ -95,16 +99,29 @@ class SQLiteCommitter:
 
     def commit(self, lists: Sequence[Sequence[Write]]) -> None:
         """Run all lists in one transaction; see `Committer`."""
-        execute, executemany = self._connection.execute, self._connection.executemany
+        execute = self._connection.execute
         with _sqlite_errors():
             try:
                 execute("BEGIN IMMEDIATE")
                 for sql, rows in statements.runs(lists, "?"):
-                    executemany(sql, rows)
+                    self._run(sql, rows)
                 execute("COMMIT")
             finally:
                 if self._connection.in_transaction:
                     execute("ROLLBACK")
+
+    def _run(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run a statement for each row, several rows at once where it adds them.
+
+        Between any two statements this thread has to wait for the interpreter's lock, which the event loop holds.
+        """
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            some = rows[start : start + _ROWS_AT_ONCE]
+            wide = statements.widened(sql, len(some)) if len(some) > 1 else None
+            if wide is None:
+                self._connection.executemany(sql, some)
+            else:
+                self._connection.execute(wide, list(itertools.chain.from_iterable(some)))
 
     def probe(self) -> None:
         """Take the write lock and let go of it."""

@@ -34,6 +34,13 @@ async def test_many_callers_all_get_their_rows_and_nobody_waits_afterwards(
     assert writer.waiting == 0
 
 
+async def test_rows_that_are_there_already_harm_no_others(writer: GroupWriter, any_database: Database) -> None:
+    sql = f"{_INSERT} ON CONFLICT (name) DO NOTHING"
+    names = [f"{number % 70}" for number in range(140)]  # each twice, some of them in one statement
+    await asyncio.gather(*(writer.write([Write(sql, {"name": name, "value": name})]) for name in sorted(names)))
+    assert _facts(any_database) == {name: name for name in names}
+
+
 async def test_a_list_is_written_whole_or_not_at_all(writer: GroupWriter, any_database: Database) -> None:
     await writer.write([_fact("taken")])
     with pytest.raises(errors.Conflict) as caught:
