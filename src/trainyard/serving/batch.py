@@ -262,6 +262,7 @@ class Batch:
                     completion_tokens=total.completion_tokens,
                     cached_tokens=total.cached_tokens,
                     outcome=outcome,
+                    model=self.model,
                     free_prompt_tokens=spared.prompt_tokens,
                     free_completion_tokens=spared.completion_tokens,
                 ),

@@ -13,7 +13,7 @@ class Flight:
     Attributes:
         broadcast: Its work, once it was let in.
         entry: The answer, when it was found after all.
-        error: What happened before it was let in, when that is the same for all.
+        error: What happened before it was let in, when that is the same for all: none that names a field of a request.
     """
 
     def __init__(self, flights: "Flights", key: bytes) -> None:
@@ -37,9 +37,15 @@ class Flight:
         self.broadcast = broadcast
         self._decide()
 
-    def land(self, entry: Entry | None = None, error: errors.TrainyardError | None = None) -> None:
+    def fail(self, error: BaseException) -> None:
+        """It came to nothing before it was let in."""
+        is_shared = isinstance(error, errors.TrainyardError) and not isinstance(error, errors.InvalidRequest)
+        self.error = error if is_shared else None
+        self.land()
+
+    def land(self, entry: Entry | None = None) -> None:
         """It is over, or was given up: equal requests from now on are on their own."""
-        self.entry, self.error = entry, error
+        self.entry = entry
         self._flights.remove(self._key, self)
         self._decide()
 

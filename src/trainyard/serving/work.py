@@ -260,6 +260,7 @@ class Work:
             completion_tokens=usage.completion_tokens,
             cached_tokens=usage.cached_tokens,
             outcome=outcome,
+            model=self.model,
         )
         try:
             await self._charge.settle(used, *also)

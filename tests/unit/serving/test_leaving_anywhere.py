@@ -49,6 +49,7 @@ class SlowPrompt:
     prompt_tokens: int = PROMPT
     max_tokens: int = WORDS
     fails_after: int | None = None
+    model: str | None = None
     drawn: int = 0
 
     async def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
@@ -60,7 +61,7 @@ class SlowPrompt:
                 raise errors.Unavailable("The engine is gone", code="engine_restarting")
             self.drawn += 1
             finish = "stop" if count == WORDS else None
-            yield Piece(text="a", finish_reason=finish, completion_tokens=count)  # type: ignore[arg-type]
+            yield Piece(text="a", finish_reason=finish, completion_tokens=count, model=self.model)  # type: ignore[arg-type]
 
     async def collect(self, choice: int, timeout_s: float) -> Piece:
         async with aclosing(self.stream(choice, timeout_s)) as made:
@@ -74,7 +75,8 @@ class SlowBackend:
     async def prepare(self, target: Target, ask: Ask) -> Sequence[SlowPrompt]:
         await a_moment()
         fails_after = 2 if ask.prompts == ["fails"] else 0 if ask.prompts == ["breaks"] else None
-        return [SlowPrompt(fails_after=fails_after) for _ in ask.prompts]
+        model = "yard/plain" if ask.prompts == ["falls back"] else None
+        return [SlowPrompt(fails_after=fails_after, model=model) for _ in ask.prompts]
 
     async def count(self, target: Target, ask: EmbedAsk) -> int:
         await a_moment()
@@ -358,3 +360,19 @@ async def test_vectors_that_take_too_long_are_not_charged(counter: Counter) -> N
     await settle_down(counter)
     assert counter.holds_nothing
     assert counter.ledger.entries == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/generate", {"prompt": "falls back", "temperature": 0}),
+        ("/v1/stream", {"prompt": "falls back", "temperature": 1}),
+        ("/v1/completions", {"prompt": "falls back"}),
+        ("/v1/generate/batch", {"prompts": ["falls back"]}),
+    ],
+)
+async def test_the_ledger_names_the_model_that_the_answer_names(
+    counter: Counter, path: str, body: dict[str, Any]
+) -> None:
+    assert b'"model":"yard/plain"' in await counter.ask(path, body, Line(), "req_1")
+    assert [entry.model for entry in counter.ledger.entries.values()] == ["yard/plain"]

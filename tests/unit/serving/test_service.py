@@ -319,3 +319,26 @@ async def test_a_stream_that_is_thrown_at_is_left(yard: Yard) -> None:
     with pytest.raises(StopAsyncIteration):
         await anext(frames)
     assert [one.used.outcome for one in yard.meter.settled if one.used] == ["cancelled"]
+
+
+# ---------------------------------------------------------------- what equal requests do not share
+async def test_who_waits_for_another_gets_nothing_older_than_he_asked_for(
+    yard: Yard, client: httpx.AsyncClient
+) -> None:
+    await client.post("/v1/generate", json=GREEDY)
+    await flushed(yard)
+    yard.clock.advance(100)
+    other = await yard.client(app=yard.app())
+    headers: list[dict[str, str]] = [{}, {"cache-control": "max-age=10"}]
+    answers = await asyncio.gather(*[other.post("/v1/generate", json=GREEDY, headers=one) for one in headers])
+    assert [answer.headers["x-trainyard-cache"] for answer in answers] == ["hit", "miss"]
+    assert generated(yard) == 2
+
+
+async def test_who_waits_for_a_batch_is_told_of_his_own_field(yard: Yard, client: httpx.AsyncClient) -> None:
+    body = {"temperature": 0, "max_new_tokens": 30}
+    answers = await asyncio.gather(
+        client.post("/v1/generate/batch", json={"prompts": ["x" * 40, "hi"], **body}),
+        client.post("/v1/generate", json={"prompt": "x" * 40, **body}),
+    )
+    assert [answer.json()["error"]["param"] for answer in answers] == ["prompts[0]", "prompt"]

@@ -68,7 +68,7 @@ class Parts:
             key_id=principal.key_id,
             request_id=job.request_id,
             route=job.route,
-            model=job.model,
+            model=used.model or job.model,
             outcome=used.outcome,
             cached=job.cached,
             prompt_tokens=used.prompt_tokens,

@@ -48,6 +48,7 @@ class Used(Struct, frozen=True, kw_only=True, gc=False):
     """What was done in the end, as the answer says it.
 
     Attributes:
+        model: Who answered in place of the model that was asked for, at whose prices it is; None = that one.
         free_prompt_tokens: Those of the prompt tokens that belong to parts of the answer which were there already, in a
             batch of which other parts were computed: neither charged nor counted against limits.
         free_completion_tokens: The same of the completion tokens.
@@ -59,3 +60,4 @@ class Used(Struct, frozen=True, kw_only=True, gc=False):
     outcome: Outcome = "done"
     free_prompt_tokens: int = 0
     free_completion_tokens: int = 0
+    model: str | None = None

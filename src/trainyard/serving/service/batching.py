@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from trainyard.core import errors
 from trainyard.serving.batch import Batch, Part
 from trainyard.serving.service.parts import Parts, Request
 from trainyard.serving.types import Ask, fields
@@ -85,7 +84,7 @@ class Batching:
                 return Part("miss", plan=await self._parts.plan(request), keep=keep, flight=flight)
         except BaseException as error:
             if flight is not None:
-                flight.land(error=error if isinstance(error, errors.TrainyardError) else None)
+                flight.fail(error)
             raise
         if flight is not None:
             flight.land(found)

@@ -1,6 +1,5 @@
 """Letting a request in: from the cache, beside an equal one that runs, or with work of its own."""
 
-from trainyard.core import errors
 from trainyard.core.metering.base import Charge
 from trainyard.serving.cache.answers import Answers
 from trainyard.serving.cache.entry import Entry
@@ -54,11 +53,8 @@ class Opening:
         try:
             found = await answers.find(key, request.call.policy.max_age_s)
             plan = None if found is not None else await self._parts.plan(request)
-        except errors.TrainyardError as error:
-            flight.land(error=error)  # it would be the same for all
-            raise
-        except BaseException:
-            flight.land()
+        except BaseException as error:
+            flight.fail(error)
             raise
         if plan is None:
             assert found is not None, "found, or planned"
@@ -94,7 +90,8 @@ class Opening:
         if flight.error is not None:
             raise copied(flight.error)
         if flight.entry is not None:
-            return await self.kept(request, flight.entry, key)
+            is_fresh = self._parts.is_fresh(flight.entry, request.call.policy)
+            return await self.kept(request, flight.entry, key) if is_fresh else None
         broadcast = flight.broadcast
         if broadcast is None or broadcast.is_over:
             return None

@@ -12,6 +12,7 @@ from trainyard.serving.backends.base import TextBackend
 from trainyard.serving.cache import keys
 from trainyard.serving.cache.answers import Answers
 from trainyard.serving.cache.entry import Entry
+from trainyard.serving.cache.policy import Policy
 from trainyard.serving.call import Call
 from trainyard.serving.drawing import Plan
 from trainyard.serving.flights import Flights
@@ -73,6 +74,10 @@ class Parts:
         """Count the prompts and see that they fit; raises as `TextBackend.prepare`."""
         prepared = await self.backend.prepare(request.target, request.ask)
         return Plan(prepared, request.ask.n, self.clock, request.ends_at_s)
+
+    def is_fresh(self, entry: Entry, policy: Policy) -> bool:
+        """Whether a kept answer is good enough for a caller."""
+        return policy.max_age_s is None or self.clock.now() - entry.at <= policy.max_age_s
 
     def keeper(self, request: Request, key: bytes) -> Keeper:
         """Make what keeps the answers under the revision that made them."""
