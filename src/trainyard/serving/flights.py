@@ -39,8 +39,8 @@ class Flight:
 
     def fail(self, error: BaseException) -> None:
         """It came to nothing before it was let in."""
-        is_shared = isinstance(error, errors.TrainyardError) and not isinstance(error, errors.InvalidRequest)
-        self.error = error if is_shared else None
+        if isinstance(error, errors.TrainyardError) and not isinstance(error, errors.InvalidRequest):
+            self.error = error
         self.land()
 
     def land(self, entry: Entry | None = None) -> None:
