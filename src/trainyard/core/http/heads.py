@@ -1,6 +1,8 @@
-"""Our side of uvicorn's protocol: bounds on the head of a request, and what a request on it costs."""
+"""Our side of uvicorn's protocol: bounds on connections, heads and pace of bodies, and what a request costs."""
 
 import asyncio
+import resource
+import sys
 import urllib.parse
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
@@ -18,33 +20,63 @@ HEAD_BYTES: Final = 64 * 1024
 """Of request line and headers; what is over it by less than one read of the socket (256 KB) still passes."""
 
 
+BODY_LOOK_S: Final = 30.0
+"""How often the pace of a body is looked at."""
+
+BODY_BYTES_S: Final = 100.0
+"""Bytes per second under which a body does not come any more; the slowest modems sent ten times as many."""
+
+_FOR_CONNECTIONS: Final = 0.75
+"""Share of the descriptors of this process; the others are for files, engines and servers elsewhere."""
+
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain; charset=utf-8\r\nretry-after: 1\r\n"
+    b"content-length: 24\r\nconnection: close\r\n\r\nToo many connections now"
+)
+
 _CLOCK_S: Final = 0.001
 """What uvloop's clock counts in."""
 
 
 class BoundedHeads(HttpToolsProtocol):
-    """Uvicorn's protocol, which bounds neither time nor size of a head; bodies and answers are not bounded here.
+    """Uvicorn's protocol, which bounds neither connections nor time and size of a head nor the pace of a body.
 
-    A head costs a descriptor and memory, and needs no key. Timers are set for what really waits: a head that comes
-    whole needs none, and a kept connection has one that is looked at, not one per request. Requests are `Cycle`s.
+    The size of bodies is bounded by what reads them. Another protocol that a head asks for is passed over, as RFC 9110
+    (7.8) allows; uvicorn would take the body for the next request. A head costs a descriptor and memory, and needs no
+    key. Timers are set for what really waits: a head that comes whole needs none, and a kept connection has one that is
+    looked at, not one per request. Requests are `Cycle`s.
 
     Attributes:
         head_timeout_s: After this, a connection whose headers are not complete is closed.
+        body_look_s: After this, and again, a connection whose body comes too slowly, or is wanted by nobody, is closed.
+        body_bytes_s: Bytes per second that a body needs, while they are read.
+        max_connections: Further ones get 503 at once; None = what the limit of descriptors allows.
     """
 
     _outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
 
     head_timeout_s = HEAD_TIMEOUT_S
+    body_look_s = BODY_LOOK_S
+    body_bytes_s = BODY_BYTES_S
+    max_connections: int | None = None
     _deadline: asyncio.TimerHandle | None = None
     _is_in_head = True
+    _is_in_body = False
+    _wants_another_protocol = False
     _seen_bytes = 0
+    _seen_at_look = 0
+    _was_paused = False
     _running: Cycle | None = None
     _idle_since: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head."""
+        """Wait for the first head, unless there are too many connections."""
         super().connection_made(transport)
         self._outbox = self._outboxes.setdefault(self.loop, Outbox(self.loop))
+        if len(self.connections) > (self.max_connections or most_connections()):
+            transport.write(_FULL)
+            transport.close()
+            return
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -64,9 +96,18 @@ class BoundedHeads(HttpToolsProtocol):
             self.send_400_response(f"The headers are larger than {HEAD_BYTES} bytes; send less")
             return
         self._seen_bytes += len(data)
-        super().data_received(data)
-        if self._is_in_head and self._deadline is None and not self.transport.is_closing():
-            self._expect_head()
+        self._idle_since = None
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._deadline is None and not self.transport.is_closing():
+            if self._is_in_head:
+                self._expect_head()
+            elif self._is_in_body:
+                self._expect_body()
 
     def eof_received(self) -> None:
         """Let go of answers before the connection is closed."""
@@ -90,9 +131,12 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin the request, or queue it behind the one that runs on this connection."""
-        self._is_in_head = False
+        self._wants_another_protocol = self.parser.should_upgrade()
+        if self._wants_another_protocol:
+            return  # comes again without that wish
+        self._is_in_head, self._is_in_body = False, True
         self._forget_deadline()
-        if self.limit_concurrency is not None or (self.parser.should_upgrade() and self._should_upgrade()):
+        if self.limit_concurrency is not None:
             super().on_headers_complete()
             return
         version = self._complete_scope(self.scope)
@@ -118,6 +162,18 @@ class BoundedHeads(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
+    def on_message_complete(self) -> None:
+        """Tell that the body is whole; where its answer went out before it, the connection begins to rest."""
+        if self._wants_another_protocol:
+            return
+        self._is_in_body = False
+        self._forget_deadline()
+        if self.cycle.response_complete:
+            self._rest()
+            return
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
     def on_response_complete(self) -> None:
         """Begin the next request of this connection, or let it rest."""
         self.server_state.total_requests += 1
@@ -127,9 +183,7 @@ class BoundedHeads(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
-        self._idle_since = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_at_idleness_in(self.timeout_keep_alive)
+        self._rest()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has rested for its whole time; look again later at any other."""
@@ -144,6 +198,11 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None
+
+    def _rest(self) -> None:
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_at_idleness_in(self.timeout_keep_alive)
 
     def _look_at_idleness_in(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
@@ -165,6 +224,51 @@ class BoundedHeads(HttpToolsProtocol):
         scope["query_string"] = url.query or b""
         return str(version)
 
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as wish:
+                rest = rest[wish.args[0] :]
+                self._ask_again()
+            else:
+                return
+
+    def _ask_again(self) -> None:
+        """Parse a head that asks for another protocol once more, without that; the parser takes no body otherwise.
+
+        Raises:
+            httptools.HttpParserError: It opens a tunnel.
+        """
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError
+        tokens = [token for name, value in self.headers if name == b"connection" for token in value.lower().split(b",")]
+        kept = [pair for pair in self.headers if pair[0] not in (b"connection", b"upgrade", b"http2-settings")]
+        if b"close" in map(bytes.strip, tokens):
+            kept.append((b"connection", b"close"))
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in kept)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.feed_data(b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, lines))
+
+    def _expect_body(self) -> None:
+        self._seen_at_look = self._seen_bytes
+        self._deadline = self.loop.call_later(self.body_look_s, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        """Close a connection whose body does not come, though it is read, or comes though it is not."""
+        self._deadline = None
+        if self.transport.is_closing():
+            return
+        waits_for_us = self._was_paused or self.flow.read_paused
+        self._was_paused = self.flow.read_paused
+        is_slow = self._seen_bytes - self._seen_at_look < self.body_bytes_s * self.body_look_s
+        if self.cycle.response_complete or (is_slow and not waits_for_us):
+            self.transport.close()
+        else:
+            self._expect_body()
+
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)
 
@@ -172,3 +276,9 @@ class BoundedHeads(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def most_connections() -> int:
+    """Tell how many connections leave enough descriptors for everything else."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else int(soft * _FOR_CONNECTIONS)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from trainyard.core.http.drain import Drain
 _CLOSE_S = 1
 """What connections get to close once nothing runs on them, or the deadline of the drain has passed."""
 
+
+_DESCRIPTORS = 65_536
 
 _YOUNG_OBJECTS = 10_000
 """New objects after which the collector looks at them; about a hundred requests, a few MB."""
@@ -60,6 +63,14 @@ def _spare_collector() -> None:
     gc.set_threshold(_YOUNG_OBJECTS)
 
 
+def _use_descriptors() -> None:
+    """Take as many descriptors as this process may have; 1024, a usual beginning, holds few streams."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 async def run(
     app: ASGIApp,
     listener: socket.socket,
@@ -79,9 +90,11 @@ async def run(
         local: Path of a unix socket to listen on too.
         on_hangup: Called at SIGHUP.
     """
+    _use_descriptors()
     config = uvicorn.Config(
         app,
         http=heads.BoundedHeads,
+        ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,

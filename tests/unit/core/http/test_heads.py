@@ -2,12 +2,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from trainyard.core.http import heads
@@ -26,8 +27,8 @@ class Impatient(heads.BoundedHeads):
 
 
 @contextlib.asynccontextmanager
-async def served(protocol: type[heads.BoundedHeads]) -> AsyncIterator[int]:
-    config, state = uvicorn.Config(echo, http=protocol, lifespan="off", log_config=None), ServerState()
+async def served(protocol: type[heads.BoundedHeads], app: ASGIApp = echo) -> AsyncIterator[int]:
+    config, state = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: protocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
@@ -99,3 +100,117 @@ async def test_a_head_of_a_usual_size_and_a_large_body_pass(patient_port: int) -
         assert await reader.readexactly(len(body)) == body
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize("wanted", [b"h2c", b"websocket", b"anything"])
+@pytest.mark.parametrize("is_split", [False, True])
+async def test_a_wish_for_another_protocol_is_passed_over_and_the_body_stays_one(
+    patient_port: int, wanted: bytes, is_split: bool
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", patient_port)
+    inner = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+    asking = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: " + wanted + b"\r\nHTTP2-Settings: AAMAAABkAAQ\r\n"
+    for body in (inner, b"second"):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\n" + asking + b"Content-Length: %d\r\n\r\n" % len(body)
+        writer.write(head if is_split else head + body)
+        await asyncio.sleep(0.05)
+        if is_split:
+            writer.write(body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b"content-length: %d\r\n" % len(body) in answer
+        assert await reader.readexactly(len(body)) == body
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_who_wants_another_protocol_and_the_end_of_the_connection_gets_its_end(patient_port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", patient_port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close, upgrade\r\nUpgrade: h2c\r\n\r\n")
+    async with asyncio.timeout(4):
+        answer = await reader.read()
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"connection: close" in answer
+    writer.close()
+    await writer.wait_closed()
+
+
+class Quick(heads.BoundedHeads):
+    body_look_s = 0.2
+    body_bytes_s = 1000
+
+
+@pytest.mark.parametrize("piece", [b"", b"x"])
+async def test_a_body_that_hardly_comes_ends_the_connection(piece: bytes) -> None:
+    async with served(Quick) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        async with asyncio.timeout(4):
+            while not reader.at_eof():
+                writer.write(piece)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), 0.05)
+        writer.close()
+
+
+async def test_a_body_that_comes_steadily_takes_its_time() -> None:
+    async with served(Quick) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4000\r\n\r\n")
+        for _ in range(10):
+            writer.write(b"x" * 400)
+            await asyncio.sleep(0.07)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("no", 401)(scope, receive, send)
+
+
+class Restless(heads.BoundedHeads):
+    body_look_s = 0.2
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.timeout_keep_alive = 1
+
+
+@pytest.mark.parametrize("length", [10, 1_000_000])
+async def test_a_connection_whose_body_nobody_wanted_rests_no_longer_than_others(length: int) -> None:
+    """The rest of the body comes after the answer, as that of clients that write head and body apart."""
+    async with served(Restless, refuse) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % length)
+        await reader.readuntil(b"\r\n\r\nno")
+        writer.write(b"0123456789")
+        async with asyncio.timeout(3):
+            assert await reader.read() == b""
+        writer.close()
+
+
+class Full(heads.BoundedHeads):
+    max_connections = 2
+
+
+async def test_connections_beyond_the_bound_are_told_to_come_later() -> None:
+    async with served(Full) as port:
+        kept = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+        for reader, writer in kept:
+            writer.write(WHOLE + b"body")
+            await reader.readuntil(b"body")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert b"retry-after: 1\r\n" in answer
+        writer.close()
+        kept[0][1].close()
+        await kept[0][1].wait_closed()
+        await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(WHOLE + b"body")
+        assert (await reader.readuntil(b"body")).startswith(b"HTTP/1.1 200 OK")
+        for _, one in (kept[1], (reader, writer)):
+            one.close()
+            await one.wait_closed()
