@@ -34,12 +34,14 @@ class Plan(Struct, frozen=True):
     @property
     def prompt_tokens(self) -> int:
         """Of all prompts, as counted before."""
-        return sum([one.prompt_tokens for one in self.prepared])
+        prepared = self.prepared
+        return prepared[0].prompt_tokens if len(prepared) == 1 else sum([one.prompt_tokens for one in prepared])
 
     @property
     def max_completion_tokens(self) -> int:
         """Most that can be drawn."""
-        return sum([one.max_tokens for one in self.prepared]) * self.n
+        prepared = self.prepared
+        return self.n * (prepared[0].max_tokens if len(prepared) == 1 else sum([one.max_tokens for one in prepared]))
 
     @property
     def drawn(self) -> int:

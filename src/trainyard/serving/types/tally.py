@@ -1,13 +1,13 @@
 """What a request has read and drawn, counted from its pieces."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from trainyard.serving.types.domain import Piece
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True, gc=False):
     """Token counts of one answer, as it says them and as the ledger has them.
 
     Attributes:

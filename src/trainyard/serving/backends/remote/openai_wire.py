@@ -1,7 +1,6 @@
 """OpenAI's dialect towards an upstream: chat and completions, whole and as server-sent events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -68,8 +67,7 @@ def repaired(repair: Repair) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ChatWire:
+class ChatWire(msgspec.Struct, frozen=True):
     """Implements `Wire` for /chat/completions."""
 
     base: Body
@@ -115,8 +113,7 @@ class ChatWire:
         return ServerSentEvents()
 
 
-@dataclass(frozen=True, slots=True)
-class CompletionWire:
+class CompletionWire(msgspec.Struct, frozen=True):
     """Implements `Wire` for /completions."""
 
     base: Body

@@ -1,7 +1,7 @@
 """One prompt for a model elsewhere: asked whole or as a stream, its form checked, its answer repaired once."""
 
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -94,8 +94,10 @@ class RemotePrompt:
         return piece
 
     def _whole(self, raw: bytes) -> Piece:
-        with _explained(self.upstream.model):
+        try:
             return self.wire.whole(raw)
+        except _FAULTS as fault:
+            raise _explained(self.upstream.model, fault) from fault
 
     def _open(self, choice: int, timeout_s: float, *, has_usage: bool) -> AsyncGenerator[Piece, None]:
         body = self.wire.body(self._seed(choice), is_stream=True, has_usage=has_usage)
@@ -127,8 +129,10 @@ class _Pieces:
 
     def feed(self, block: bytes) -> Iterator[Piece]:
         """Take a block; what came before a fault is given before it is raised."""
-        with _explained(self.model):
+        try:
             events = self.framing.feed(block)
+        except _FAULTS as fault:
+            raise _explained(self.model, fault) from fault
         for event in events:
             piece = self._push(event)
             if piece is not None:
@@ -144,19 +148,20 @@ class _Pieces:
         return [*left, last]
 
     def _push(self, event: bytes) -> Piece | None:
-        with _explained(self.model):
+        try:
             return self.reader.push(event)
+        except _FAULTS as fault:
+            raise _explained(self.model, fault) from fault
 
 
-@contextmanager
-def _explained(model: str) -> Iterator[None]:
-    """Say in our words what is wrong with an answer."""
-    try:
-        yield
-    except Reported as error:
-        raise AttemptFailed(failures.failed(model, "reported an error in its answer"), Outcome.FAILED) from error
-    except Filtered as error:
+_FAULTS = (Reported, Filtered, Garbage, TooLong)
+
+
+def _explained(model: str, fault: Exception) -> AttemptFailed:
+    """Say in our words what is wrong with an answer; `fault` is one of `_FAULTS`."""
+    if isinstance(fault, Reported):
+        return AttemptFailed(failures.failed(model, "reported an error in its answer"), Outcome.FAILED)
+    if isinstance(fault, Filtered):
         withheld = failures.failed(model, "withheld the answer by a filter", code="upstream_filtered")
-        raise AttemptFailed(withheld, Outcome.REJECTED) from error
-    except (Garbage, TooLong) as error:
-        raise failures.garbage(model) from error
+        return AttemptFailed(withheld, Outcome.REJECTED)
+    return failures.garbage(model)
