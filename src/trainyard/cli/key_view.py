@@ -59,7 +59,7 @@ def tenants(found: Sequence[Mapping[str, Any]]) -> None:
 
 def facts(shown: Mapping[str, Any]) -> None:
     """Print everything about one key or tenant: what is set for it, and what holds."""
-    output.facts({_TITLES.get(name, name): _fact(name, value) for name, value in shown.items()})
+    output.facts({_TITLES.get(name, name): _fact(name, value) for name, value in shown.items() if value != ""})
 
 
 def second(moment: float | None) -> str:

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from trainyard.core.processes import runfile
 from trainyard.core.settings import Settings
 
 GIB = 1024**3
@@ -21,11 +23,15 @@ LEAST_MEMORY = 2 * GIB
 """A server with the pocket model holds about 0.7 GiB; the rest is for what else runs."""
 LEAST_DISK = 1 * GIB
 TORCH_TIMEOUT_S = 120.0
+REACH_TIMEOUT_S = 3.0
 
 _TORCH_FACTS = (
     "import json, torch; print(json.dumps({'version': torch.__version__, 'threads': torch.get_num_threads(), "
     "'gpus': [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}))"
 )
+
+
+_URL_OF = {"postgres": "database.url", "redis": "redis.url"}
 
 
 class Verdict(StrEnum):
@@ -58,9 +64,13 @@ def examine(settings: Settings) -> Iterator[Fact]:
     yield memory()
     yield disk(settings.data_dir)
     yield data_directory(settings.data_dir)
-    yield port(settings.server.host, settings.server.port)
+    yield port(settings.server.host, settings.server.port, settings.data_dir)
     yield postgres_client()
-    yield postgres_driver()
+    yield driver("postgres", "psycopg", "database.url: postgresql://…")
+    yield driver("redis", "redis", "redis.url, which several HTTP processes need")
+    for name, url, default in (("postgres", settings.database.url, 5432), ("redis", settings.redis.url, 6379)):
+        if url is not None and not url.startswith("sqlite"):
+            yield reachable(name, url, default)
     yield from torch_facts()
 
 
@@ -101,8 +111,8 @@ def data_directory(directory: Path) -> Fact:
         return Fact("data directory", Verdict.FAILED, f"{directory}: {error.strerror}", advice)
 
 
-def port(host: str, number: int) -> Fact:
-    """Try to listen where the server would."""
+def port(host: str, number: int, data_dir: Path | None = None) -> Fact:
+    """Try to listen where the server would; its own server of this data directory is no obstacle."""
     place = f"{host}:{number}"
     try:
         family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
@@ -110,6 +120,9 @@ def port(host: str, number: int) -> Fact:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
+        run = None if data_dir is None else runfile.read(data_dir / "run.json")
+        if run is not None and urlsplit(run.url).port == number:
+            return Fact("port", Verdict.OK, f"{place} is the running server's, pid {run.pid}")
         return Fact("port", Verdict.FAILED, f"{place}: {error.strerror}", "stop what listens there or choose --port")
     return Fact("port", Verdict.OK, f"{place} is free")
 
@@ -121,11 +134,23 @@ def postgres_client(which: Callable[[str], str | None] = shutil.which) -> Fact:
     return Fact("postgres client", Verdict.OK if found else Verdict.OPTIONAL, found or "not installed", advice)
 
 
-def postgres_driver() -> Fact:
-    """Look for the Python driver of Postgres."""
-    found = importlib.util.find_spec("psycopg") is not None
-    advice = "" if found else "only for database.url: postgresql://…: pip install 'trainyard[postgres]'"
-    return Fact("postgres driver", Verdict.OK if found else Verdict.OPTIONAL, _installed(found), advice)
+def driver(name: str, package: str, needed_for: str) -> Fact:
+    """Look for the Python driver of a server beside ours."""
+    found = importlib.util.find_spec(package) is not None
+    advice = "" if found else f"only for {needed_for}: pip install 'trainyard[{name}]'"
+    return Fact(f"{name} driver", Verdict.OK if found else Verdict.OPTIONAL, _installed(found), advice)
+
+
+def reachable(name: str, url: str, default_port: int) -> Fact:
+    """Open a connection to a server that the settings name; who may log in there is not asked."""
+    parts = urlsplit(url)
+    host, number = parts.hostname or "127.0.0.1", parts.port or default_port
+    try:
+        socket.create_connection((host, number), timeout=REACH_TIMEOUT_S).close()
+    except OSError as error:
+        why = error.strerror or str(error)
+        return Fact(name, Verdict.FAILED, f"{host}:{number}: {why}", f"start it, or correct {_URL_OF[name]}")
+    return Fact(name, Verdict.OK, f"{host}:{number} can be reached")
 
 
 def torch_facts() -> Iterator[Fact]:

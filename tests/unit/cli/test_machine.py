@@ -5,6 +5,8 @@ import pytest
 
 from trainyard.cli import machine
 from trainyard.cli.machine import GIB, Verdict
+from trainyard.core import settings
+from trainyard.core.processes import RunFile, runfile
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,38 @@ def test_a_taken_port_is_told_from_a_free_one() -> None:
     assert machine.port("127.0.0.1", number).verdict is Verdict.OK
 
 
+def run_of(url: str) -> RunFile:
+    return RunFile(pid=7, url=url, started_at=0.0, control_socket="", socket_directory="", sockets={}, children=[])
+
+
+def test_the_port_of_the_own_server_is_no_obstacle(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        number = own.getsockname()[1]
+        runfile.write(tmp_path / "run.json", run_of(f"http://127.0.0.1:{number}"))
+        fact = machine.port("127.0.0.1", number, tmp_path)
+        assert (fact.verdict, "pid 7" in fact.found) == (Verdict.OK, True)
+        runfile.write(tmp_path / "run.json", run_of("http://127.0.0.1:1"))
+        assert machine.port("127.0.0.1", number, tmp_path).verdict is Verdict.FAILED
+
+
+def test_servers_that_the_settings_name_are_tried(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as redis:
+        number = redis.getsockname()[1]
+        fact = machine.reachable("redis", f"redis://user:secret@127.0.0.1:{number}/0", 6379)
+        assert (fact.verdict, fact.found) == (Verdict.OK, f"127.0.0.1:{number} can be reached")
+    gone = machine.reachable("postgres", "postgresql://user:secret@127.0.0.1/x", number)
+    assert (gone.verdict, gone.advice) == (Verdict.FAILED, "start it, or correct database.url")
+    assert "secret" not in gone.found
+    effective = settings.load(
+        {"data_dir": tmp_path, "redis.url": f"redis://127.0.0.1:{number}/0", "server.port": 0}, environ={}
+    )
+    facts = {fact.name: fact for fact in machine.examine(effective)}
+    assert (facts["redis"].verdict, "postgres" in facts) == (Verdict.FAILED, False)
+
+
 def test_what_is_optional_says_what_to_install() -> None:
     missing = machine.postgres_client(which=lambda _: None)
     assert (missing.verdict, "postgresql-client" in missing.advice) == (Verdict.OPTIONAL, True)
     assert machine.postgres_client(which=lambda _: "/bin/psql").verdict is Verdict.OK
+    absent = machine.driver("redis", "no_such_package", "redis.url")
+    assert (absent.verdict, absent.advice) == (Verdict.OPTIONAL, "only for redis.url: pip install 'trainyard[redis]'")
