@@ -12,7 +12,13 @@ secrets() {
     "$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')" "$(head -c 12 /dev/urandom | base64 | tr '+/' '-_')" >deploy/.env)
 }
 
-server_pid() { sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$data/run.json" 2>/dev/null | head -1; }
+server_pid() { sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$data/run.json" 2>/dev/null | head -1 || true; }
+
+is_ready() {
+  local url
+  url=$(sed -n 's/^  url  *//p' "$data/up.log")
+  [ -n "$url" ] && .venv/bin/python -c "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/readyz', timeout=5)" "$url" 2>/dev/null
+}
 
 up() {
   if composes; then
@@ -21,16 +27,22 @@ up() {
     docker compose --env-file deploy/.env -f deploy/compose.yaml logs server | grep -m1 'admin key' || true
     return
   fi
+  local pid
+  pid=$(server_pid)
+  if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+    echo "a server runs on $data already, with pid $pid; its first words are in $data/up.log; stop it with: make down"
+    return
+  fi
   echo "no container engine answers here (docker compose); starting the server alone as a process, with SQLite and without Redis, Prometheus and Grafana"
   mkdir -p "$data" && chmod 700 "$data"
   TRAINYARD_SERVER__PORT=${TRAINYARD_SERVER__PORT:-8000} nohup .venv/bin/trainyard up >"$data/up.log" 2>&1 &
-  local pid=$!
-  for _ in $(seq 600); do
+  pid=$!
+  for _ in $(seq 120); do
+    sleep 1
     if ! kill -0 "$pid" 2>/dev/null; then cat "$data/up.log" >&2; exit 1; fi
-    if grep -q 'http is ready' "$data/up.log"; then cat "$data/up.log"; echo "stop it with: make down"; return; fi
-    sleep 0.1
+    if is_ready; then cat "$data/up.log"; echo "stop it with: make down"; return; fi
   done
-  echo "the server is not ready after 60 s; see $data/up.log" >&2
+  echo "the server is not ready after 120 s; see $data/up.log" >&2
   exit 1
 }
 

@@ -1,6 +1,7 @@
 """The files under `deploy/`: valid by their schemas, and about metrics and settings that exist."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -121,3 +122,13 @@ def test_the_image_copies_what_is_there_and_runs_as_nobody_special() -> None:
 def test_the_stack_script_says_how_to_use_it() -> None:
     done = subprocess.run([str(ROOT / "scripts" / "stack.sh")], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "usage: scripts/stack.sh up|down\n")
+
+
+def test_without_a_container_engine_and_without_a_server_there_is_nothing_to_stop(tmp_path: Path) -> None:
+    docker = tmp_path / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text("#!/bin/sh\nexit 1\n")
+    docker.chmod(0o755)
+    env = {"PATH": f"{docker.parent}:{os.environ['PATH']}", "TRAINYARD_DATA_DIR": str(tmp_path / "data")}
+    done = subprocess.run([ROOT / "scripts" / "stack.sh", "down"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"no server runs on {tmp_path / 'data'}\n")
