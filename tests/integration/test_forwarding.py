@@ -21,6 +21,8 @@ async def echo(request: Request) -> Response:
     facts = {
         "method": request.method,
         "path": request.url.path,
+        "raw_path": request.scope["raw_path"].decode(),
+        "headers": dict(request.headers),
         "query": request.url.query,
         "body": (await request.body()).decode(),
         "authorization": request.headers.get("authorization"),
@@ -77,9 +79,12 @@ async def client(socket: Path) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_request_arrives_whole_and_so_does_its_answer(client: httpx.AsyncClient) -> None:
     answer = await client.post("/runs/run_1?a=%C3%A4&b=", content="öffne", headers={"Authorization": "Bearer sk-x"})
     assert answer.status_code == 201
-    assert answer.json() == {
+    seen = answer.json()
+    assert seen.pop("headers")["host"] == "worker"
+    assert seen == {
         "method": "POST",
         "path": "/runs/run_1",
+        "raw_path": "/runs/run_1",
         "query": "a=%C3%A4&b=",
         "body": "öffne",
         "authorization": "Bearer sk-x",
@@ -87,6 +92,32 @@ async def test_a_request_arrives_whole_and_so_does_its_answer(client: httpx.Asyn
     }
     assert answer.headers["retry-after"] == "7"
     assert "x-request-id" not in answer.headers  # the front names the request
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/runs/a%3Fb", {}),
+        ("/runs/a%23b", {}),
+        ("/runs/%C3%B6", {}),
+        ("/runs/a%2525", {}),
+        ("/runs/a;b=c?d=%26&e=+", {}),
+        ("/runs/plain", {"Host": "evil/endless?"}),
+        ("/runs/plain", {"Host": "user@evil:99999#"}),
+    ],
+)
+async def test_the_path_arrives_as_it_was_judged_in_front(
+    client: httpx.AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    seen = (await client.get(path, headers=headers)).json()
+    assert (seen["raw_path"], seen["query"]) == (path.partition("?")[0], path.partition("?")[2])
+
+
+async def test_headers_of_the_connection_stay_behind(client: httpx.AsyncClient) -> None:
+    sent = {"Connection": "X-Ours, close", "X-Ours": "1", "TE": "trailers", "Expect": "100-continue", "X-Kept": "2"}
+    seen = (await client.post("/runs/run_1", content=b"x", headers=sent)).json()
+    assert {"x-ours", "te", "expect"}.isdisjoint(seen["headers"])
+    assert seen["headers"]["x-kept"] == "2"
 
 
 async def test_a_method_that_the_route_does_not_take_is_refused_in_front(client: httpx.AsyncClient) -> None:

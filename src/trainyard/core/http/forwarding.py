@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from yarl import URL
 
 from trainyard.core import errors
 from trainyard.core.http.routing import NamedRoute
@@ -20,6 +21,7 @@ _HOP_BY_HOP = frozenset(
     }
 )
 """Headers that belong to one connection (RFC 9110, 7.6.1), and the host, which is a socket here."""
+_READ_HERE = frozenset({"content-length", "expect", "x-request-id"})
 _MADE_HERE = frozenset({"date", "server", "x-request-id"})
 
 
@@ -60,11 +62,15 @@ class Forwarder:
             await self._session.close()
 
     async def _forward(self, request: Request) -> Response:
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        scope = request.scope
+        # as it came: a path that was decoded once must not be decoded again
+        target = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
+        if scope["query_string"]:
+            target += "?" + scope["query_string"].decode("latin-1")
         try:
             answer = await self._opened().request(
                 request.method,
-                f"http://worker{target}",
+                URL(f"http://worker{target}", encoded=True),
                 headers=_headers(request),
                 data=await request.body() or None,
                 allow_redirects=False,
@@ -91,11 +97,9 @@ class Forwarder:
 
 def _headers(request: Request) -> CIMultiDict[str]:
     """Keep what the client sent, under the id that this process gave the request."""
-    kept = CIMultiDict(
-        (name, value)
-        for name, value in request.headers.items()
-        if name not in _HOP_BY_HOP and name not in ("content-length", "x-request-id")
-    )
+    named = {name.strip().lower() for name in request.headers.get("connection", "").split(",")}
+    dropped = _HOP_BY_HOP | _READ_HERE | named
+    kept = CIMultiDict((name, value) for name, value in request.headers.items() if name not in dropped)
     kept["X-Request-ID"] = request.scope.get("state", {}).get("request_id", "")
     return kept
 
