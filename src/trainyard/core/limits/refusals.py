@@ -89,7 +89,10 @@ def _hardness(refusal: Refusal) -> tuple[bool, float]:
 def _oversized(refusal: Refusal, amount: Amount, window_s: float) -> errors.InvalidRequest:
     who = _who(refusal.subject)
     if refusal.dimension == "tokens":
-        told = f"This request takes up to {amount.tokens} tokens, and {who} may use {refusal.limit} per {window_s:g} s"
+        told = (
+            f"This request takes up to {amount.tokens} tokens, and {who} may use {refusal.limit} per {window_s:g} s; "
+            "ask for fewer new tokens (what is not named is what the model allows), or send a shorter prompt"
+        )
     else:
         told = f"The limit of {refusal.dimension} of {who} is {refusal.limit}, so that nothing is let in"
     data = {"scope": refusal.subject, "dimension": refusal.dimension, "limit": refusal.limit}
@@ -116,9 +119,10 @@ def _quota_exhausted(refusal: Refusal, reset_at: int, amount: Amount, wait_s: fl
     unit, asked = ("micros", amount.cost_micros) if is_cost else ("tokens", amount.tokens)
     held = f", {refusal.held} are held by work that runs" if refusal.held else ""
     begins = datetime.fromtimestamp(reset_at, UTC).isoformat()
+    hint = "" if is_cost or asked <= refusal.limit else "; ask for fewer new tokens"
     told = (
         f"The quota of {_who(refusal.subject)} is {refusal.limit} {unit} a month: {refusal.used} are used{held}, and "
-        f"this request takes up to {asked}; the next month begins at {begins}"
+        f"this request takes up to {asked}{hint}; the next month begins at {begins}"
     )
     data = {
         "scope": refusal.subject,

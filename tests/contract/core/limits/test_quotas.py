@@ -68,6 +68,7 @@ async def test_more_than_the_quota_has_no_retry(stand: Stand) -> None:
     with pytest.raises(errors.QuotaExhausted) as caught:
         await stand.limiter.reserve((monthly(tokens=100),), Amount(101))
     assert caught.value.retry_after_s is None
+    assert "takes up to 101; ask for fewer new tokens; the next month" in caught.value.message
 
 
 async def test_a_quota_that_only_running_work_holds_can_be_free_soon(stand: Stand) -> None:

@@ -202,7 +202,7 @@ async def test_the_longest_wait_of_all_bars_is_told(stand: Stand) -> None:
 @pytest.mark.parametrize(
     ("subject", "dimension", "told"),
     [
-        (key(tokens=9), "tokens", "takes up to 10 tokens, and this key may use 9 per 10 s"),
+        (key(tokens=9), "tokens", "takes up to 10 tokens, and this key may use 9 per 10 s; ask for fewer new tokens"),
         (key(requests=0), "requests", "limit of requests of this key is 0"),
         (key(concurrency=0), "concurrency", "limit of concurrency of this key is 0"),
     ],
