@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import os
 from typing import Annotated
 
 import typer
 
 from trainyard.cli import options, output
+from trainyard.core import errors
 
 
 def mock(
@@ -33,5 +35,10 @@ def mock(
     def started(url: str) -> None:
         output.json_line({"url": url}) if as_json else output.line(f"mock on [bold]{url}[/]  (Ctrl-C ends it)")
 
-    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(server, host, port, started))
+    try:
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(server, host, port, started))
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        message = f"the mock cannot listen on {host} port {port} ({why}); choose another --host or --port"
+        raise errors.StartupError(message, code="port_taken", param="port") from error

@@ -2,10 +2,14 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 
 import httpx
+import pytest
+
+from trainyard.cli import edge
 
 
 def test_the_mock_serves_until_it_is_interrupted() -> None:
@@ -25,3 +29,13 @@ def test_the_mock_serves_until_it_is_interrupted() -> None:
         assert process.stderr.read() == ""
     assert [model["id"] for model in listed["data"]] == ["a", "b"]
     assert answer["usage"]["completion_tokens"] == 3
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_an_address_that_cannot_be_had_is_one_line(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert edge.run(["mock", "--host", host, "--port", str(port)]) == 9
+    said = capsys.readouterr().err
+    assert said.startswith(f"trainyard: the mock cannot listen on {host} port {port} (")
+    assert said.count("\n") == 1
