@@ -29,8 +29,8 @@ up: $(VENV)/.base             ## the stack of deploy/compose.yaml, or the server
 down:                         ## stop what `make up` started
 	scripts/stack.sh down
 
-test: $(VENV)/.dev            ## every test but those marked slow and gpu
-	$(BIN)/pytest -q -m "not slow and not gpu"
+test: $(VENV)/.dev            ## every test but those marked slow and gpu, in two processes
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
 test-unit test-contract test-integration test-chaos: test-%: $(VENV)/.dev
 	$(BIN)/pytest -q tests/$* -m "not slow and not gpu"

@@ -20,6 +20,9 @@ FULL_LINES = (
     "*/trainyard/sdk/*",
 )
 
+PARALLEL = ("-n", "2", "--dist", "loadfile")
+"""Two processes; the tests of one file stay together, since they share servers."""
+
 
 def coverage(*args: str) -> int:
     """Run one coverage command in the repository."""
@@ -49,7 +52,7 @@ def main() -> int:
     """Run tests, combine, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gate", action="store_true", help="fail under the bars")
-    parser.add_argument("pytest_args", nargs="*", default=["-q", "-m", "not slow and not gpu"])
+    parser.add_argument("pytest_args", nargs="*", default=["-q", *PARALLEL, "-m", "not slow and not gpu"])
     options = parser.parse_args()
     os.environ["COVERAGE_FILE"] = str(ROOT / ".coverage")
     coverage("erase")
