@@ -97,12 +97,10 @@ async def test_another_request_under_the_key_is_a_conflict(
 
 async def test_a_colleagues_key_is_not_ours(yard: Yard, client: httpx.AsyncClient) -> None:
     await client.post("/v1/generate", json=BODIES["/v1/generate"], headers=KEY)
-    colleague = await yard.client("bob")
-    answer = await colleague.post("/v1/generate", json=BODIES["/v1/generate"], headers=KEY)
-    assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_reused")
-    stranger = await yard.client("zoe", tenant="elsewhere")
-    answer = await stranger.post("/v1/generate", json=BODIES["/v1/generate"], headers=KEY)
-    assert (answer.status_code, "idempotent-replayed" in answer.headers) == (200, False)
+    body = BODIES["/v1/generate"]
+    for other in (await yard.client("bob"), await yard.client("zoe", tenant="elsewhere")):
+        answer = await other.post("/v1/generate", json={**body, "temperature": 0.5}, headers=KEY)
+        assert (answer.status_code, "idempotent-replayed" in answer.headers) == (200, False)
 
 
 async def test_routes_do_not_share_keys(client: httpx.AsyncClient, ledger: Ledger) -> None:

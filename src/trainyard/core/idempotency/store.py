@@ -68,7 +68,7 @@ class Row:
     """What stands under a key.
 
     Attributes:
-        body_hash: SHA-256 of who asks and what, hexadecimal.
+        body_hash: SHA-256 of what is asked, hexadecimal.
         holder: Who works on it, or did.
         lease_until: Unix seconds; a holder that has not renewed it by then is taken for dead.
         answer: Of a request that is done.
@@ -139,14 +139,14 @@ def finish(done: Row) -> Write:
 
 
 def _is(scope: Scope) -> ColumnElement[bool]:
-    return (rows.c.tenant == scope.tenant) & (rows.c.route == scope.route) & (rows.c.key == scope.key)
+    return (rows.c.tenant == scope.tenant) & (rows.c.route == scope.route) & (rows.c.key == scope.stored_key)
 
 
 def _parameters(row: Row, state: str) -> dict[str, object]:
     return {
         "tenant": row.scope.tenant,
         "route": row.scope.route,
-        "key": row.scope.key,
+        "key": row.scope.stored_key,
         "body_hash": row.body_hash,
         "state": state,
         "holder": row.holder,

@@ -1,5 +1,6 @@
 """What is remembered of a request that may be sent again."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,11 +18,18 @@ class Scope:
     Attributes:
         route: Template of the path.
         key: As the caller chose it.
+        user: Whose key it is; those of others in the tenant are other keys. Empty: of the tenant.
     """
 
     tenant: str
     route: str
     key: str
+    user: str = ""
+
+    @property
+    def stored_key(self) -> str:
+        """What stands for user and key in a row, at most `MAX_KEY_CHARS` long."""
+        return hashlib.sha256(f"{self.user}\0{self.key}".encode()).hexdigest() if self.user else self.key
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):

@@ -157,9 +157,8 @@ async def _claim(
             code="unsupported_parameter",
             param="Idempotency-Key",
         )
-    scope = Scope(principal.tenant, request.route, key)
-    what = _encode([principal.user, body])
-    return await leaving.while_connected(request, service.idempotency.begin(scope, what))
+    scope = Scope(principal.tenant, request.route, key, principal.user)
+    return await leaving.while_connected(request, service.idempotency.begin(scope, _encode(body)))
 
 
 def replayed(kept: Answer) -> Reply | Stream:

@@ -79,9 +79,15 @@ async def test_another_body_under_the_key_is_refused_while_it_runs_and_after(
 
 
 @pytest.mark.parametrize(
-    "scope", [Scope("elsewhere", SCOPE.route, SCOPE.key), Scope(SCOPE.tenant, "/v1/stream", SCOPE.key)]
+    "scope",
+    [
+        Scope("elsewhere", SCOPE.route, SCOPE.key),
+        Scope(SCOPE.tenant, "/v1/stream", SCOPE.key),
+        Scope(SCOPE.tenant, SCOPE.route, SCOPE.key, "ada"),
+        Scope(SCOPE.tenant, SCOPE.route, "1", "order-"),
+    ],
 )
-async def test_a_key_means_nothing_to_other_tenants_and_routes(one: Idempotency, scope: Scope) -> None:
+async def test_a_key_means_nothing_to_other_tenants_users_and_routes(one: Idempotency, scope: Scope) -> None:
     first = await begun(one)
     second = await begun(one, scope, b"another")
     await first.release()
