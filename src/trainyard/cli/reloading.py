@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from trainyard.core import errors
 from trainyard.core.settings import Settings
 
 RELOADED: Final = frozenset({"limits", "models_file"})
@@ -47,6 +48,16 @@ def _stamp(file: Path) -> Stamp:
     except OSError:
         return None
     return facts.st_mtime_ns, facts.st_size, facts.st_ino
+
+
+def check_written(models_file: Path | None) -> None:
+    """Refuse a catalog without a word in it, which an editor leaves for a moment before it writes.
+
+    Raises:
+        errors.ConfigError: The file is empty; no models at all have to be asked for.
+    """
+    if models_file is not None and models_file.is_file() and not models_file.read_text(encoding="utf-8").strip():
+        raise errors.ConfigError(f"{models_file} is empty; write 'models: []' for no models", param="models_file")
 
 
 def needs_restart(old: Settings, new: Settings) -> list[str]:

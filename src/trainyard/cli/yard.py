@@ -169,6 +169,7 @@ class Yard:
         """Let the new configuration take effect as far as it can; a faulty one changes nothing."""
         try:
             settings = settings_module.load(self._around.flags, self._around.config_file)
+            reloading.check_written(settings.models_file)
             entries = ModelRegistry.from_settings(settings).entries
         except errors.ConfigError as error:
             self._report.reload_refused(error.message)

@@ -55,6 +55,7 @@ def test_models_come_and_go_with_the_file(server: LocalServer, client: httpx.Cli
     [
         ("models: [{name: fake/two, backend: fake, pth: x}]", "did you mean 'path'"),
         ("models: [", "is not YAML"),
+        ("", "is empty"),
         ("models: [{name: fake/two, backend: local, path: nowhere, load: eager}]", "config.json"),
     ],
 )
