@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 from trainyard.core.counters import Counter, Gauge, Histogram
 from trainyard.core.lines import Lines
 from trainyard.core.settings import LogSettings
+
+disable_created_metrics()  # a second series per counter, which no query here asks for
 
 MAX_CHILDREN = 500
 """Combinations of label values per metric; further ones are counted under `other`."""
