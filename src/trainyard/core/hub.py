@@ -3,10 +3,12 @@
 import contextlib
 import fnmatch
 import importlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainyard.core import errors
 
@@ -25,6 +27,10 @@ FILES = (
 """What an engine reads; weights in other formats and what lies in folders is left where it is."""
 
 _IN_FOLDERS = "*/*"
+_NAMES_OF_FILES = ("etag", "x-linked-etag", "x-repo-commit")
+"""Headers of which the hub's client makes names of files, without a look at what stands in them."""
+
+_COMMIT = re.compile(r"[0-9A-Za-z]{1,64}")
 _SPARE_BYTES = 64 << 20  # so that the disk is not full to the last byte afterwards
 
 
@@ -65,8 +71,11 @@ def look(name: str, cache: Path, *, endpoint: str | None = None, revision: str =
     import huggingface_hub
 
     _show_bars(False)
+    _guard()
     with _explained(name, revision):
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(name, revision=revision)
+        if not _COMMIT.fullmatch(str(info.sha)):
+            raise errors.UpstreamFailed(f"The hub calls {str(info.sha)[:80]!r} a commit of {name}, which is none")
         names = [one.rfilename for one in info.siblings or ()]
         wanted = [one for one in names if "/" not in one and any(fnmatch.fnmatch(one, form) for form in FILES)]
         _check(name, wanted)
@@ -101,6 +110,7 @@ def fetch(wanted: Download, cache: Path, *, endpoint: str | None = None, shows_p
     import huggingface_hub
 
     _show_bars(shows_progress)
+    _guard()
     with _explained(wanted.name, wanted.revision):
         directory = huggingface_hub.snapshot_download(
             wanted.name, revision=wanted.revision, cache_dir=cache.expanduser(), allow_patterns=list(FILES),
@@ -117,6 +127,27 @@ def _show_bars(is_wanted: bool) -> None:
     from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     (enable_progress_bars if is_wanted else disable_progress_bars)()
+
+
+def _guard() -> None:
+    """Have every answer judged before the hub's client writes files by the names in it, also after it reconnects."""
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def guarded() -> Any:  # the HTTP library below the client differs between its versions
+        client = default_client_factory()
+        hooks = client.event_hooks
+        client.event_hooks = {**hooks, "response": [*hooks["response"], _judge]}
+        return client
+
+    set_client_factory(guarded)
+
+
+def _judge(response: Any) -> None:
+    for name in _NAMES_OF_FILES if response.request.method == "HEAD" else ():
+        value = response.headers.get(name, "x").removeprefix("W/").strip('"')
+        if "/" in value or "\\" in value or value in ("", ".", ".."):
+            raise errors.UpstreamFailed(f"The hub answered with the {name} {value[:80]!r}, which leads to other files")
 
 
 def _check(name: str, wanted: Sequence[str]) -> None:

@@ -26,12 +26,16 @@ class HubModel:
         is_gated: Answered 403 without the token.
         is_private: Answered as if it were not there without the token.
         branches: Name -> commit.
+        headers: Replace those of files, by name in lower case; a hub that means harm has such.
+        sha: Replaces the commit in the description.
     """
 
     files: Mapping[str, bytes]
     is_gated: bool = False
     is_private: bool = False
     branches: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    sha: str | None = None
 
     @property
     def commit(self) -> str:
@@ -129,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             ]
         else:
             siblings = [{"rfilename": path} for path, _ in files]
-            body = {"id": name, "modelId": name, "sha": model.commit, "siblings": siblings, "tags": []}
+            body = {"id": name, "modelId": name, "sha": model.sha or model.commit, "siblings": siblings, "tags": []}
             body |= {"private": model.is_private, "gated": "manual" if model.is_gated else False, "downloads": 0}
         raw = json.dumps(body).encode()
         self._head(200, {"Content-Type": "application/json", "Content-Length": str(len(raw))})
@@ -149,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         if asked:
             self.hub.ranges.append(asked[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self._head(206 if asked else 200, headers)
+        kept = {name: value for name, value in headers.items() if name.lower() not in model.headers}
+        self._head(206 if asked else 200, kept | dict(model.headers))
         cuts = self.hub.cuts.get(path)
         if cuts and self.command == "GET":
             self._write(content[start : start + cuts.pop(0)])

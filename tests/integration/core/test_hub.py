@@ -121,3 +121,22 @@ def test_a_hub_that_fails_is_named(stand_in: HubStandIn, tmp_path: Path) -> None
 def test_a_hub_that_is_away_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(errors.Unavailable, match="cannot be reached"):
         hub.look(NAME, tmp_path, endpoint="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("name", ["etag", "x-linked-etag", "x-repo-commit"])
+@pytest.mark.parametrize("value", ['"../../../../../outside"', '"/tmp/outside"', '".."'])
+def test_a_hostile_hub_writes_nothing_outside_of_the_cache(tmp_path: Path, name: str, value: str) -> None:
+    cache = tmp_path / "a" / "b" / "cache"
+    hostile = HubModel(FILES, headers={name: value})
+    with HubStandIn({NAME: hostile}).serving() as serving, pytest.raises(errors.UpstreamFailed) as caught:
+        pull(serving, cache)
+    assert name in caught.value.message
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and cache not in path.parents] == []
+
+
+def test_a_hostile_hub_names_no_commit_outside_of_the_cache(tmp_path: Path) -> None:
+    cache = tmp_path / "a" / "b" / "cache"
+    hostile = HubModel(FILES, sha="../../../../outside")
+    with HubStandIn({NAME: hostile}).serving() as serving, pytest.raises(errors.UpstreamFailed):
+        pull(serving, cache)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
