@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from msgspec import Struct
+
 Marker = Literal["?", "%s"]
 """How a driver writes a parameter by position: sqlite3 and psycopg."""
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """One statement that has to be durable before an answer is out.
 
     Attributes:
