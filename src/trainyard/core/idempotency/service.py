@@ -225,11 +225,11 @@ class Idempotency:
         holder = f"{self._holder}{secrets.token_hex(8)}"
         ticket = Ticket(self, Row(scope, body_hash, holder, now + LEASE_S, now, now + self._ttl_s))
         self._local[scope] = ticket
+        claiming = asyncio.ensure_future(self._database.call(self._store.claim, ticket.row))
         try:
-            found = await self._database.call(self._store.claim, ticket.row)
+            found = await asyncio.shield(claiming)
         except BaseException:
-            # The claim may have happened or may still happen; letting go afterwards is in the background.
-            self.spawn(ticket.release())
+            self.spawn(self._let_go(ticket, claiming))
             raise
         self._sweep(now)
         if found.holder == holder:
@@ -239,6 +239,11 @@ class Idempotency:
         if found.body_hash != body_hash:
             raise _reused()
         return None if found.answer is None else types.decode(found.answer)
+
+    async def _let_go(self, ticket: Ticket, claiming: asyncio.Future[Row]) -> None:
+        """Free a key whose claim nobody waits for any more, once it is known to have happened or not."""
+        await asyncio.wait([claiming])
+        await ticket.release()
 
     def _sweep(self, now: float) -> None:
         if now - self._swept_at >= _SWEEP_S:

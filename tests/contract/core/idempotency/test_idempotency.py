@@ -292,3 +292,13 @@ async def test_what_is_being_written_is_not_done_again(
     assert (here.done(), elsewhere.done()) == (False, False)
     await any_database.call(run, any_database, write)
     assert [await here, await elsewhere] == [ANSWER, ANSWER]
+
+
+async def test_who_leaves_while_he_claims_a_key_leaves_it_free(any_database: Database, one: Idempotency) -> None:
+    for number in range(40):
+        claiming = asyncio.create_task(one.begin(Scope("default", "/v1/generate", f"order-{number}"), b"body"))
+        await asyncio.sleep(0)
+        claiming.cancel()
+        await asyncio.gather(claiming, return_exceptions=True)
+    await one.aclose()
+    assert count(any_database) == 0
