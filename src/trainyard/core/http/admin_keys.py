@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from trainyard.core import errors
 from trainyard.core.db import Database
-from trainyard.core.http import auth, error_bodies
+from trainyard.core.http import auth, error_bodies, query
 from trainyard.core.http.admin_bodies import KeyChange, KeyInfo, KeyList, KeyWish, NewKeyInfo, Rotation, Scope
 from trainyard.core.keys import APIKeyManager, KeyRecord, NewKey, OwnLimits, OwnQuota, Which
 from trainyard.core.keys.store.keys import Status
@@ -48,7 +48,8 @@ def router(keys: APIKeyManager, database: Database) -> APIRouter:
         keys: What they look after.
         database: Whose threads do the work.
     """
-    routes, desk = APIRouter(prefix="/v1/admin/keys", tags=["administration"]), _Desk(keys, database)
+    desk = _Desk(keys, database)
+    routes = APIRouter(prefix="/v1/admin/keys", tags=["administration"], dependencies=[Depends(query.only_known)])
     _add_new(routes, desk)
     _add_shown(routes, desk)
     _add_changes(routes, desk)

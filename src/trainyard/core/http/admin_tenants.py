@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path
 
 from trainyard.core.db import Database
+from trainyard.core.http import query
 from trainyard.core.http.admin_bodies import TenantBars, TenantChange, TenantInfo, TenantList
 from trainyard.core.http.admin_keys import Admin, Limit, Offset
 from trainyard.core.keys import APIKeyManager, TenantRecord
@@ -19,7 +20,8 @@ def router(keys: APIKeyManager, database: Database) -> APIRouter:
         keys: Whose tenants they look after.
         database: Whose threads do the work.
     """
-    routes, tenants = APIRouter(prefix="/v1/admin/tenants", tags=["administration"]), keys.tenants
+    tenants = keys.tenants
+    routes = APIRouter(prefix="/v1/admin/tenants", tags=["administration"], dependencies=[Depends(query.only_known)])
 
     def shown(record: TenantRecord) -> TenantInfo:
         return TenantInfo.model_validate(keys.describe_tenant(record))

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.core.http import auth, error_bodies, usage_csv, usage_window
+from trainyard.core.http import auth, error_bodies, query, usage_csv, usage_window
 from trainyard.core.http.usage_bodies import (
     Group,
     LogEntry,
@@ -100,7 +100,7 @@ def router(keys: APIKeyManager, reports: Reports, clock: Clock) -> APIRouter:
         reports: Answer.
         clock: Tells what now is.
     """
-    routes = APIRouter(prefix="/v1/admin", tags=["administration"])
+    routes = APIRouter(prefix="/v1/admin", tags=["administration"], dependencies=[Depends(query.only_known)])
     desk = _Desk(keys, reports, clock)
     _add_usage(routes, desk)
     _add_logs(routes, desk)

@@ -87,18 +87,26 @@ def translate(error: Exception) -> tuple[errors.TrainyardError, int | None]:
     if isinstance(error, RequestValidationError):
         return of_validation(error.errors()), None
     if isinstance(error, HTTPException):
-        if isinstance(error.__cause__, errors.TrainyardError):
-            return error.__cause__, None  # FastAPI wraps what happens while it reads a body
-        if isinstance(error.__cause__, RecursionError):
-            return errors.InvalidRequest("The body is nested too deeply", code="invalid_json"), None
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            return errors.InvalidRequest("The body is not valid UTF-8", code="invalid_json"), None
-        return _of_http(error), error.status_code
+        known = _of_cause(error.__cause__)
+        return (known, None) if known else (_of_http(error), error.status_code)
     if isinstance(error, TimeoutError):
         return errors.DeadlineExceeded(), None
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         return errors.InvalidRequest(_HALF_A_PAIR, code="invalid_text"), None  # only a client can have made it
     return disk.full(error) or errors.TrainyardError(), None
+
+
+def _of_cause(cause: BaseException | None) -> errors.TrainyardError | None:
+    """Bring what happened while FastAPI read a body, which it wraps, into the family; None for anything else."""
+    if isinstance(cause, errors.TrainyardError):
+        return cause
+    if isinstance(cause, RecursionError):
+        return errors.InvalidRequest("The body is nested too deeply", code="invalid_json")
+    if isinstance(cause, UnicodeDecodeError):
+        return errors.InvalidRequest("The body is not valid UTF-8", code="invalid_json")
+    if isinstance(cause, ValueError):  # what `int` refuses to read
+        return errors.InvalidRequest("The body holds a number with too many digits", code="invalid_json")
+    return None
 
 
 def of_validation(faults: Sequence[Any]) -> errors.InvalidRequest:

@@ -103,12 +103,18 @@ def test_a_body_that_is_not_utf_8_is_422_and_says_so(client: TestClient, content
     assert body["detail"] == [{"type": "invalid_json", "loc": ["body"], "msg": "The body is not valid UTF-8"}]
 
 
-def test_a_body_of_a_hundred_thousand_brackets_is_no_crash(signal_router: APIRouter, parts: HttpParts) -> None:
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("[" * 100_000, "nested too deeply"), ('{"rank": ' + "9" * 6000 + "}", "a number with too many digits")],
+)
+def test_a_body_that_no_parser_takes_is_422_and_says_why(
+    signal_router: APIRouter, parts: HttpParts, content: str, says: str
+) -> None:
     unlimited = build_http(Settings(), parts, routers=[(signal_router, "signal")])
     with TestClient(unlimited, headers={"X-API-Key": parts.keys.generate_key("ada")}) as client:
-        answer = client.post("/runs", content="[" * 100_000)
+        answer = client.post("/runs", content=content)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_json")
-    assert "nested too deeply" in answer.json()["error"]
+    assert says in answer.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/runs/1/nowhere", "/v1/chat/nowhere"])

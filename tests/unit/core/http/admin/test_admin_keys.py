@@ -330,3 +330,19 @@ def test_the_document_describes_every_field_and_no_default_of_what_is_left_out(o
         {"type": "string", "const": "unlimited"},
         {"type": "null"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "says"),
+    [
+        ("GET", "/keys?user=ada", "user: unknown parameter; did you mean 'user_id'?"),
+        ("GET", "/keys/{ada}?x=1", "x: unknown parameter; this path takes none"),
+        ("DELETE", "/keys/{ada}?dry_run=true", "dry_run: unknown parameter; this path takes none"),
+        ("GET", "/tenants?offest=1", "did you mean 'offset'?"),
+    ],
+)
+def test_an_unknown_parameter_is_refused_and_nothing_done(office: Office, method: str, path: str, says: str) -> None:
+    answer = office.ask("root", method, office.path(path))
+    assert answer.status_code == 422
+    assert says in answer.json()["message"]
+    assert office.ask("root", "GET", office.path("/keys/{ada}")).json()["status"] == "active"

@@ -215,3 +215,18 @@ def test_a_bad_parameter_is_named_with_what_would_be_right(
     assert answer.status_code == 422
     assert answer.json()["error"]["param"] == param
     assert says in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "says"),
+    [
+        (_USAGE, "tennant", "tennant: unknown parameter; did you mean 'tenant'?"),
+        (_USAGE, "x", "x: unknown parameter; valid: group_by"),
+        ("/v1/admin/logs", "outcomes", "did you mean 'outcome'?"),
+        ("/v1/admin/stats", "tenants", "did you mean 'tenant'?"),
+    ],
+)
+def test_a_filter_that_would_not_filter_is_refused(office: Office, path: str, query: str, says: str) -> None:
+    answer = office.get(office.root, path, **{query: "lab"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, query)
+    assert says in answer.json()["message"]
