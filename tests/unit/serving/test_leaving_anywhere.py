@@ -376,3 +376,13 @@ async def test_the_ledger_names_the_model_that_the_answer_names(
 ) -> None:
     assert b'"model":"yard/plain"' in await counter.ask(path, body, Line(), "req_1")
     assert [entry.model for entry in counter.ledger.entries.values()] == ["yard/plain"]
+
+
+@pytest.mark.parametrize("kind", ["a miss", "a stream", "a batch", "vectors"])
+async def test_the_ledger_counts_seconds_from_the_arrival(counter: Counter, kind: str) -> None:
+    asking = asyncio.create_task(counter.ask(*REQUESTS[kind], Line(), "req_1"))
+    await a_moment()
+    assert counter.running == 0  # its prompts are being counted
+    counter.clock.advance(2)
+    await asking
+    assert [entry.seconds for entry in counter.ledger.entries.values()] == [2.0]

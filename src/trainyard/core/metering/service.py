@@ -62,7 +62,7 @@ class Metering:
             self._explain(error)
             raise
         parts.metrics.admit(job.route)
-        return MeteredCharge(parts, principal, job, reservation, began_s)
+        return MeteredCharge(parts, principal, job, reservation, began_s if job.began_s is None else job.began_s)
 
     async def hit(self, principal: Principal, job: Job) -> HitCharge:
         """Count a request whose answer is there already; one step of the limiter in place of two.
@@ -79,7 +79,7 @@ class Metering:
             self._explain(error)
             raise
         parts.metrics.pass_by(job.route)
-        return HitCharge(parts, principal, job, passed, began_s)
+        return HitCharge(parts, principal, job, passed, began_s if job.began_s is None else job.began_s)
 
     async def aclose(self) -> None:
         """Wait for charges whose callers have left; the ledger's writer has to close after this."""

@@ -33,6 +33,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
         max_completion_tokens: Most that may be generated, over all answers.
         prices: Of the model.
         cached: The answer is there already: a request is taken, but no tokens.
+        began_s: Moment of the clock's `monotonic` at which the request came; None = when it asks to be let in.
     """
 
     route: str
@@ -42,6 +43,7 @@ class Job(Struct, frozen=True, kw_only=True, gc=False):
     max_completion_tokens: int
     prices: Prices = FREE
     cached: bool = False
+    began_s: float | None = None
 
 
 class Used(Struct, frozen=True, kw_only=True, gc=False):

@@ -74,6 +74,7 @@ async def embed(
     Raises:
         errors.TrainyardError: As `TextBackend.count`, `Meter.open` and `TextBackend.embed`; nobody pays, then.
     """
+    began_s = parts.clock.monotonic()
     tokens = await parts.backend.count(target, ask)
     job = Job(
         route=call.route,
@@ -82,6 +83,7 @@ async def embed(
         prompt_tokens=tokens,
         max_completion_tokens=0,
         prices=target.prices,
+        began_s=began_s,
     )
     charge = await parts.meter.open(call.principal, job)
     try:

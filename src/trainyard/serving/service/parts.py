@@ -51,6 +51,7 @@ class Request(Struct, frozen=True):
             max_completion_tokens=max_completion_tokens,
             prices=self.target.prices,
             cached=is_cached,
+            began_s=self.began_s,
         )
 
 
