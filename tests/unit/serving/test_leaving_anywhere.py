@@ -386,3 +386,31 @@ async def test_the_ledger_counts_seconds_from_the_arrival(counter: Counter, kind
     counter.clock.advance(2)
     await asking
     assert [entry.seconds for entry in counter.ledger.entries.values()] == [2.0]
+
+
+def told(answer: bytes) -> tuple[list[dict[str, Any]], bool]:
+    """Find everything that an answer tells of tokens, by prompt if it is a batch; and whether it is one."""
+    bodies = [line.removeprefix(b"data: ") for line in answer.split(b"\n\n") if line not in (b"", b"data: [DONE]")]
+    last = msgspec.json.decode(bodies[-1])
+    return (last["results"], True) if "results" in last else ([last["usage"]], False)
+
+
+@pytest.mark.parametrize(
+    "kind", ["a stream that is a miss", "a batch", "two choices in a stream", "two prompts", "vectors", "two choices"]
+)
+async def test_an_answer_tells_what_the_ledger_has_also_when_it_joined_or_is_a_hit(counter: Counter, kind: str) -> None:
+    path, body = REQUESTS[kind]
+    both = await asyncio.gather(*[counter.ask(path, body, Line(), name) for name in ("req_1", "req_2")])
+    third = await counter.ask(path, body, Line(), "req_3")
+    for name, answer in zip(("req_1", "req_2", "req_3"), [*both, third], strict=True):
+        (entry,) = [entry for entry in counter.ledger.entries.values() if entry.request_id == name]
+        parts, is_batch = told(answer)
+        tokens = [(part["prompt_tokens"], part.get("completion_tokens", 0)) for part in parts]
+        assert (entry.prompt_tokens, entry.completion_tokens) == tuple(map(sum, zip(*tokens, strict=True)))
+        if is_batch:
+            charged = sum(sum(one) for part, one in zip(parts, tokens, strict=True) if not part["cached"])
+        else:
+            details = parts[0].get("prompt_tokens_details", parts[0])
+            assert entry.cached_tokens == details.get("cached_tokens", 0)
+            charged = 0 if entry.cached else sum(map(sum, tokens))
+        assert entry.charged_tokens == charged
