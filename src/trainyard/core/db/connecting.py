@@ -51,9 +51,12 @@ def reason(error: SQLAlchemyError) -> str:
 def _parse(url: str) -> URL:
     try:
         return make_url(url)
-    except ArgumentError as error:
-        # The URL may hold a password, so it is not repeated.
-        raise errors.ConfigError(f"database.url is not a URL; write {_EXAMPLES}", param="database.url") from error
+    except (ArgumentError, ValueError):  # a port that is no number, often the end of a password with an @
+        # The URL may hold a password, so neither it nor the error, which repeats a part of it, is shown.
+        raise errors.ConfigError(
+            f"database.url is not a URL; write {_EXAMPLES}, with %40 for @ and %3A for : in a password",
+            param="database.url",
+        ) from None
 
 
 def _create_sqlite(url: URL, sync: str) -> Engine:
