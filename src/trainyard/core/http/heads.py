@@ -26,6 +26,9 @@ BODY_LOOK_S: Final = 30.0
 BODY_BYTES_S: Final = 100.0
 """Bytes per second under which a body does not come any more; the slowest modems sent ten times as many."""
 
+WRITE_LOOK_S: Final = 30.0
+"""How often it is looked whether a client takes anything of an answer that waits for it."""
+
 _FOR_CONNECTIONS: Final = 0.75
 """Share of the descriptors of this process; the others are for files, engines and servers elsewhere."""
 
@@ -50,6 +53,7 @@ class BoundedHeads(HttpToolsProtocol):
         head_timeout_s: After this, a connection whose headers are not complete is closed.
         body_look_s: After this, and again, a connection whose body comes too slowly, or is wanted by nobody, is closed.
         body_bytes_s: Bytes per second that a body needs, while they are read.
+        write_look_s: After this, and again, a connection whose client has taken nothing of what waits is cut.
         max_connections: Further ones get 503 at once; None = what the limit of descriptors allows.
     """
 
@@ -58,6 +62,7 @@ class BoundedHeads(HttpToolsProtocol):
     head_timeout_s = HEAD_TIMEOUT_S
     body_look_s = BODY_LOOK_S
     body_bytes_s = BODY_BYTES_S
+    write_look_s = WRITE_LOOK_S
     max_connections: int | None = None
     _deadline: asyncio.TimerHandle | None = None
     _is_in_head = True
@@ -66,6 +71,7 @@ class BoundedHeads(HttpToolsProtocol):
     _seen_bytes = 0
     _seen_at_look = 0
     _was_paused = False
+    _unread: asyncio.TimerHandle | None = None
     _running: Cycle | None = None
     _idle_since: float | None = None
 
@@ -82,6 +88,7 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer, and tell the requests that run and wait on this connection."""
         self._forget_deadline()
+        self._forget_unread()
         running, self._running = self._running, None
         super().connection_lost(exc)
         if self.timeout_keep_alive_task is not None:
@@ -108,6 +115,16 @@ class BoundedHeads(HttpToolsProtocol):
                 self._expect_head()
             elif self._is_in_body:
                 self._expect_body()
+
+    def pause_writing(self) -> None:
+        """Have senders wait for the client, as long as he reads."""
+        super().pause_writing()
+        self._expect_reading()
+
+    def resume_writing(self) -> None:
+        """Let senders go on."""
+        super().resume_writing()
+        self._forget_unread()
 
     def eof_received(self) -> None:
         """Let go of answers before the connection is closed."""
@@ -268,6 +285,22 @@ class BoundedHeads(HttpToolsProtocol):
             self.transport.close()
         else:
             self._expect_body()
+
+    def _expect_reading(self) -> None:
+        waits_bytes = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.write_look_s, self._look_at_reader, waits_bytes)
+
+    def _look_at_reader(self, waited_bytes: int) -> None:
+        """Cut a connection whose client reads nothing: he holds a place at the engine, and memory."""
+        if self.transport.get_write_buffer_size() < waited_bytes:
+            self._expect_reading()
+        else:
+            self.transport.abort()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(self.head_timeout_s, self.transport.close)

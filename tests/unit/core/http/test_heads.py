@@ -214,3 +214,45 @@ async def test_connections_beyond_the_bound_are_told_to_come_later() -> None:
         for _, one in (kept[1], (reader, writer)):
             one.close()
             await one.wait_closed()
+
+
+class Unheard(heads.BoundedHeads):
+    write_look_s = 0.2
+
+
+async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(1000):
+        await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def test_a_client_that_reads_nothing_is_left() -> None:
+    ended = asyncio.Event()
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        await flood(scope, receive, send)
+        ended.set()
+
+    async with served(Unheard, watched) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1000)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(4):
+            await ended.wait()
+        writer.transport.abort()
+
+
+async def test_a_client_that_reads_slowly_gets_everything() -> None:
+    async with served(Unheard, flood) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        seen, end = 0, b""
+        async with asyncio.timeout(30):
+            while end != b"0\r\n\r\n" and (piece := await reader.read(2_000_000)):
+                seen, end = seen + len(piece), (end + piece)[-5:]
+                if seen % 7 == 0:
+                    await asyncio.sleep(0.05)
+        assert seen > 1000 * 65_536
+        assert end == b"0\r\n\r\n"
+        writer.close()
+        await writer.wait_closed()
