@@ -25,7 +25,7 @@ from trainyard.core.counters import Counter, Gauge, Histogram
 from trainyard.core.lines import Lines
 from trainyard.core.settings import LogSettings
 
-disable_created_metrics()  # a second series per counter, which no query here asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per counter, which no query here asks for
 
 MAX_CHILDREN = 500
 """Combinations of label values per metric; further ones are counted under `other`."""

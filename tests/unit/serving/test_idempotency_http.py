@@ -141,11 +141,11 @@ async def test_a_refused_body_does_not_take_the_key(client: httpx.AsyncClient) -
 async def test_who_left_may_come_again_and_pays_for_both(
     yard: Yard, accounts: Accounts, ledger: Ledger, path: str
 ) -> None:
-    yard.engine = yard.new_engine("x" * 40, token_s=0.01)
+    yard.engine = yard.new_engine("x" * 40, token_s=0.03)
     app = yard.app(clock=SystemClock(), meter=accounts.metering)
     client = await yard.client(app=app)
     body = {"prompt": "hi", "max_new_tokens": 30}
-    await leave_after(app, path, body, client.headers["authorization"], 0.1, headers=KEY)
+    await leave_after(app, path, body, client.headers["authorization"], 0.4, headers=KEY)
     answer = await client.post(path, json=body, headers=KEY)
     assert (answer.status_code, "idempotent-replayed" in answer.headers) == (200, False)
     assert [outcome for _, outcome, _ in ledger.entries()] == ["cancelled", "done"]
