@@ -139,8 +139,7 @@ class Compiled:
     def __init__(self, vocabulary: Vocabulary, grammar: Grammar) -> None:
         source = grammar_text.source_of(grammar)
         self.matcher, self.follower = (
-            llguidance.LLMatcher(trie, source, log_level=0, limits=grammar_text.LIMITS)
-            for trie in (vocabulary.trie, vocabulary.steps.trie)
+            grammar_text.compiled(trie, source) for trie in (vocabulary.trie, vocabulary.steps.trie)
         )
         grammar_text.check_start(self.matcher)
         is_mixed = grammar_text.has_json_inside(grammar)

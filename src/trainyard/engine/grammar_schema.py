@@ -3,13 +3,15 @@
 A tightened schema admits some of the texts of the original and no other, so an answer to it is an answer to both:
 
 * an object whose `properties` are listed gets no names that its schema does not speak of;
-* numbers stay between -(2^53 - 1) and 2^53 - 1, which every reader of JSON holds exactly, without an exponent;
+* numbers stay between -(2^53 - 1) and 2^53 - 1, which every reader of JSON holds exactly, without an exponent; bounds
+  beyond are drawn in by `bounded`, wherever they stand, and other numbers beyond are refused;
 * `date`, `date-time` and `time` keep to what calendars and clocks have (no year 0, no 29 February, no leap second).
 
 The first two only where a value is described by one schema alone: a schema under `allOf`, or beside other keywords that
 apply to the same value, means something only together with them.
 """
 
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -18,7 +20,12 @@ Schema = dict[str, Any]
 MAX_DEPTH: Final = 64
 """Deepest nesting of a schema's text; the published collections of real schemas stay under 30."""
 SAFE: Final = 2**53 - 1
-"""RFC 8259, section 6: integers up to here are the same number to every reader."""
+"""RFC 8259, section 6: integers up to here are the same number to every reader; llguidance rounds those beyond, and a
+constant of -2^63 ends its process."""
+_BEYOND: Final = "a number beyond 2^53 - 1 either way is not the same to every reader of JSON and cannot be kept"
+_LOWER, _UPPER = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+_VALUES: Final = ("const", "enum")
+_OPTIONS: Final = "x-guidance"
 ANY: Final = "trainyard-any-value"
 _ANY_REF: Final = {"$ref": f"#/$defs/{ANY}"}
 _ANY_VALUE: Final[Schema] = {
@@ -42,6 +49,8 @@ _CLOCKS: Final = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_
 
 def refusal(schema: Schema) -> str | None:
     """Say why a schema cannot be kept; None when nothing is known against it."""
+    if _OPTIONS in schema:
+        return f"{_OPTIONS} is no keyword here"  # it would switch the refusals of other keywords off
     for node, depth in _objects(schema):
         if depth > MAX_DEPTH:
             return f"it is nested deeper than {MAX_DEPTH} levels"
@@ -49,7 +58,49 @@ def refusal(schema: Schema) -> str | None:
         named = len(set(map(str, required))) if isinstance(required, list) else 0
         if isinstance(fewest, int) and fewest > max(1, named):  # free names may come twice, so they cannot be counted
             return "minProperties above the number of required names cannot be kept; name them under `required`"
+    return number_fault(schema)
+
+
+def number_fault(schema: object) -> str | None:
+    """Say which number of a schema cannot be kept; None when all can."""
+    for node, _ in _objects(schema):
+        values = [one for key in _VALUES if key in node for one in _numbers(node[key])]
+        low = [node[key] for key in _LOWER if _is_number(node.get(key))]
+        high = [node[key] for key in _UPPER if _is_number(node.get(key))]
+        if any(abs(one) > SAFE for one in values) or max(low, default=0) > SAFE or min(high, default=0) < -SAFE:
+            return _BEYOND
     return None
+
+
+def bounded(node: Any) -> Any:
+    """Bring the bounds of numbers, wherever they stand, to where llguidance keeps them exactly; some are drawn in."""
+    if isinstance(node, list):
+        return [bounded(one) for one in node]
+    if not isinstance(node, dict):
+        return node
+    out = {key: value if key in _VALUES else bounded(value) for key, value in node.items()}
+    for keys, limit, is_beyond in ((_LOWER, -SAFE, operator.lt), (_UPPER, SAFE, operator.gt)):
+        for key in keys:
+            if _is_number(out.get(key)) and is_beyond(out[key], limit):
+                del out[key]
+                out.setdefault(keys[0], limit)
+    if out.get("type") != "integer":
+        _open_ends(out)
+    return out
+
+
+def _open_ends(node: Schema) -> None:
+    """Draw in an end that does not belong to a range shorter than 1: llguidance lets whole numbers there through."""
+    low, high = (
+        [node[key] for key in keys if _is_number(node.get(key)) and abs(node[key]) <= SAFE] for keys in (_LOWER, _UPPER)
+    )
+    if not low or not high or not 0 < min(high) - max(low) < 1:
+        return
+    step = (min(high) - max(low)) / 1000
+    for open_end, end, inner in ((_LOWER[1], _LOWER[0], max(low) + step), (_UPPER[1], _UPPER[0], min(high) - step)):
+        if _is_number(node.get(open_end)) and float(node[open_end]).is_integer():
+            del node[open_end]
+            node[end] = inner
 
 
 def tightened(schema: Schema) -> Schema:
@@ -149,6 +200,20 @@ def _safe_numbers(node: Mapping[str, Any]) -> Schema:
         return {}
     low = {} if {"minimum", "exclusiveMinimum"} & node.keys() else {"minimum": -SAFE}
     return low if {"maximum", "exclusiveMaximum"} & node.keys() else {**low, "maximum": SAFE}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers(value: object) -> Iterator[int | float]:
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, int | float) and not isinstance(one, bool):
+            yield one
+        elif isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one
 
 
 def _objects(root: object) -> Iterator[tuple[Schema, int]]:

@@ -1,6 +1,7 @@
 """Constrained decoding: every kind of grammar, the end of an answer, its budget, and what shares the batch."""
 
 import contextlib
+import itertools
 import json
 import re
 import time
@@ -178,6 +179,12 @@ def test_penalties_work_inside_a_grammar(core: EngineCore, tokenizer: Tokenizer)
         (schema({"type": "array", "uniqueItems": True}), 'Unimplemented keys: ."uniqueItems".'),
         (schema({"allOf": [{"type": "string"}, {"type": "integer"}]}), "Unsatisfiable"),
         (schema({"type": "object", "minProperties": 2}), "minProperties above the number of required names"),
+        (schema({"x-guidance": {"lenient": True}, "not": {}}), "x-guidance is no keyword here"),
+        (schema({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "branches of `oneOf` that may hold together"),
+        (schema({"const": -(2**63)}), "beyond 2.53 - 1"),
+        (schema({"enum": [1, {"a": [2**53]}]}), "beyond 2.53 - 1"),
+        (schema({"type": "integer", "minimum": 2**60 + 1}), "beyond 2.53 - 1"),
+        (Grammar(kind="lark", text='start: "a" %json\n {"const": -9223372036854775808}'), "beyond 2.53 - 1"),
     ],
 )
 def test_a_bad_grammar_is_refused_with_its_reason_on_both_sides(
@@ -209,6 +216,16 @@ def test_hostile_grammars_take_bounded_time(grammar: Grammar, core: EngineCore, 
         drain(core, request(tokenizer, grammar, max_tokens=8))
     core.failures()
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("name", ["r{}", "R{}"])
+def test_thousands_of_rules_that_name_each_other_are_compiled(
+    name: str, core: EngineCore, tokenizer: Tokenizer
+) -> None:
+    names = [name.format(number) for number in range(5000)]
+    lines = [f"{one}:{other}" for one, other in itertools.pairwise(names)]
+    text = "\n".join([f"start: {names[0]}", *lines, f'{names[-1]}:"ab"', ""])
+    assert answer(core, tokenizer, Grammar(kind="lark", text=text), max_tokens=8)[0] == "ab"
 
 
 def test_a_grammar_that_becomes_too_complex_ends_its_stream_alone(core: EngineCore, tokenizer: Tokenizer) -> None:

@@ -4,6 +4,7 @@ import json
 import random
 from typing import Any
 
+import llguidance
 import pytest
 
 from tests.contract.engine import random_schemas
@@ -74,6 +75,54 @@ def test_a_schema_is_drawn_tighter_where_it_alone_describes_a_value(
     schema: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert tightened(schema) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, {"type": "integer", **BOUNDS}),
+        ({"items": {"exclusiveMaximum": 1e300}}, {"items": {"maximum": SAFE}}),
+        ({"exclusiveMinimum": -1e30, "minimum": 3}, {"minimum": 3}),
+        ({"exclusiveMinimum": 0, "maximum": 0.5}, {"minimum": 0.0005, "maximum": 0.5}),
+        ({"minimum": -0.5, "exclusiveMaximum": 0}, {"minimum": -0.5, "maximum": -0.0005}),
+        ({"exclusiveMinimum": 0, "maximum": 1}, None),
+        ({"type": "integer", "exclusiveMinimum": 0, "maximum": 0.5}, None),
+        ({"exclusiveMinimum": 0.25, "exclusiveMaximum": 0.75}, None),
+        ({"const": {"minimum": -5, "maximum": 5}}, None),
+        ({"properties": {"minimum": {"minimum": True}}}, None),
+    ],
+    ids=str,
+)
+def test_bounds_are_brought_to_where_they_are_kept_exactly(
+    schema: dict[str, Any], expected: dict[str, Any] | None
+) -> None:
+    assert grammar_schema.bounded(schema) == (expected or schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "wrong", "right"),
+    [
+        ({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}, "0", "0.25"),
+        ({"type": "number", "exclusiveMaximum": 0, "minimum": -0.5}, "-0", "-0.25"),
+        ({"type": "number", "exclusiveMinimum": 1, "exclusiveMaximum": 1.001}, "1", "1.0005"),
+    ],
+    ids=str,
+)
+def test_an_end_that_does_not_belong_to_a_short_range_is_not_let_through(
+    schema: dict[str, Any], wrong: str, right: str
+) -> None:
+    source = grammar_text.source_of(Grammar(kind="json_schema", text=json.dumps(schema)))
+    for text, is_good in ((wrong, False), (right, True)):
+        matcher = grammar_text.compiled(llguidance.LLTokenizer("byte"), source)
+        assert (matcher.try_consume_tokens(list(text.encode())) == len(text) and matcher.is_accepting()) is is_good
+
+
+def test_the_schemas_inside_a_lark_grammar_are_bounded_too() -> None:
+    text = 'start: "%json {" | %json\n{"type":"integer","minimum":-9223372036854775808} | %json {"const":"%json 1"}\n'
+    source = grammar_text.source_of(Grammar(kind="lark", text=text))
+    assert "-9223372036854775808" not in source
+    assert str(-SAFE) in source
+    assert source.count("%json") == 4
 
 
 @pytest.mark.parametrize("name", ["date", "time", "date-time"])
