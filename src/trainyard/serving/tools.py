@@ -103,12 +103,14 @@ def _form(form: Grammar) -> str:
 
 def _arguments(tool: Tool) -> str:
     schema = dict(tool.parameters) or {"type": "object", "properties": {}, "additionalProperties": False}
-    schema.setdefault("type", "object")
+    if schema.setdefault("type", "object") != "object":
+        message = f"The parameters of tool {tool.name} must be of type object"
+        raise errors.InvalidRequest(message, code="invalid_function_parameters", param="tools")
     try:
         block = grammar_text.schema_block(schema)  # each tool by itself, so that the error can name it
         grammar_text.validate_grammar(Grammar(kind="lark", text=f"start: %json {block}\n"))
     except errors.InvalidRequest as error:
-        message = f"The parameters of tool {tool.name} cannot be kept: {error.message}"
+        message = f"The parameters of tool {tool.name} cannot be kept: {grammar_text.reason_in_block(error)}"
         raise errors.InvalidRequest(message, code="invalid_function_parameters", param="tools") from error
     return block
 

@@ -130,7 +130,7 @@ def test_text_beside_tools_keeps_its_form() -> None:
         tools.grammar(ALL, "auto", is_parallel=True, form=Grammar(kind="regex", text="a"))
 
 
-@pytest.mark.parametrize("parameters", [{"not": {}}, {"type": "foo"}, {"$ref": "#"}, {"minProperties": 3}])
+@pytest.mark.parametrize("parameters", [{"not": {}}, {"type": "object", "if": {}}, {"$ref": "#"}, {"minProperties": 3}])
 def test_arguments_that_cannot_be_kept_are_refused_with_the_name_of_the_tool(parameters: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidRequest, match="parameters of tool odd cannot be kept") as caught:
         tools.grammar([ADD, Tool("odd", "", parameters)], "auto", is_parallel=True, form=None)
@@ -215,3 +215,23 @@ def test_a_template_that_knows_tools_gets_arguments_as_objects() -> None:
     said = tools.turns(Chat(TURNS, ALL), knows_tools=True, shows_tools=True)
     assert said[2]["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
     assert said[3] == TURNS[3]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reason"),
+    [
+        ({"type": "string"}, "must be of type object"),
+        ({"type": ["object", "null"]}, "must be of type object"),
+        ({"type": "object", "not": {}}, 'cannot be kept: Unimplemented keys: ["not"]'),
+        ({"type": "object", "properties": {"a": {"const": -(2**63)}}}, "beyond 2^53 - 1"),
+    ],
+    ids=str,
+)
+def test_parameters_that_no_call_can_hold_are_refused_without_the_grammar_around_them(
+    parameters: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        tools.grammar([Tool("f", "", parameters)], "auto", is_parallel=True, form=None)
+    assert (caught.value.code, caught.value.param) == ("invalid_function_parameters", "tools")
+    assert reason in caught.value.message
+    assert "\n" not in caught.value.message
