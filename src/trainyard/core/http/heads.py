@@ -26,6 +26,9 @@ BODY_LOOK_S: Final = 30.0
 BODY_BYTES_S: Final = 100.0
 """Bytes per second under which a body does not come any more; the slowest modems sent ten times as many."""
 
+MAX_WAITING: Final = 100
+"""Requests behind the one that runs on a connection; a read of the socket can hold thousands, of 30 KB each here."""
+
 WRITE_LOOK_S: Final = 30.0
 """How often it is looked whether a client takes anything of an answer that waits for it."""
 
@@ -107,6 +110,8 @@ class BoundedHeads(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
+            if self.transport.is_closing():
+                return
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
             return
@@ -153,6 +158,9 @@ class BoundedHeads(HttpToolsProtocol):
             return  # comes again without that wish
         self._is_in_head, self._is_in_body = False, True
         self._forget_deadline()
+        if len(self.pipeline) >= MAX_WAITING:
+            self.transport.abort()  # an answer here would be taken for that of an earlier request
+            raise httptools.HttpParserError("too many requests at once")
         if self.limit_concurrency is not None:
             super().on_headers_complete()
             return

@@ -256,3 +256,30 @@ async def test_a_client_that_reads_slowly_gets_everything() -> None:
         assert end == b"0\r\n\r\n"
         writer.close()
         await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("asked", "is_cut"), [(heads.MAX_WAITING + 1, False), (heads.MAX_WAITING + 2, True)])
+async def test_requests_that_wait_on_one_connection_are_bounded(asked: int, is_cut: bool) -> None:
+    begun = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.sleep(0.1)
+        await PlainTextResponse("yes")(scope, receive, send)
+
+    async with served(heads.BoundedHeads, slow) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * asked)
+        if is_cut:
+            seen = b""
+            with contextlib.suppress(ConnectionResetError):
+                seen = await reader.read()
+            assert seen == b""
+            await asyncio.sleep(0.2)  # the one that ran ends
+        else:
+            for _ in range(asked):
+                await reader.readuntil(b"\r\n\r\nyes")
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
