@@ -167,6 +167,7 @@ def test_penalties_work_inside_a_grammar(core: EngineCore, tokenizer: Tokenizer)
     ("grammar", "reason"),
     [
         (Grammar(kind="regex", text="("), "unclosed group"),
+        (Grammar(kind="regex", text="a\\\\\\"), "a lone backslash ends it"),
         (Grammar(kind="lark", text="start: missing"), "missing"),
         (Grammar(kind="json_schema", text="{"), "not JSON"),
         (Grammar(kind="json_schema", text="[1]"), "a JSON schema is an object"),
@@ -208,6 +209,8 @@ def test_a_bad_grammar_is_refused_with_its_reason_on_both_sides(
         Grammar(kind="regex", text="((((a{1,100}){1,100}){1,100}){1,100}){1,100}"),
         Grammar(kind="regex", text="(.*a.*b.*c.*d.*e.*f){9}"),
         Grammar(kind="regex", text="a{100000}"),
+        Grammar(kind="regex", text="(((a{1000}){1000}){1000}){1000}"),
+        Grammar(kind="lark", text="start: " + "|".join(['"a"'] * 15_000)),
     ],
 )
 def test_hostile_grammars_take_bounded_time(grammar: Grammar, core: EngineCore, tokenizer: Tokenizer) -> None:
@@ -215,7 +218,7 @@ def test_hostile_grammars_take_bounded_time(grammar: Grammar, core: EngineCore, 
     with contextlib.suppress(errors.InvalidRequest):  # refused or begun: both are fine
         drain(core, request(tokenizer, grammar, max_tokens=8))
     core.failures()
-    assert time.process_time() - started < 5
+    assert time.process_time() - started < 2.5
 
 
 @pytest.mark.parametrize("name", ["r{}", "R{}"])

@@ -1,5 +1,6 @@
 """Models of our own engines: counts prompts here, draws tokens there."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from trainyard.core.catalog import Change
 from trainyard.engine import generation, grammar_text, types
 from trainyard.engine.base import Engine, Engines
 from trainyard.engine.generation import DrawnToken, TextPiece, TextRequest
-from trainyard.engine.tokenizer import Tokenizer, Tokenizers, beside_loop
+from trainyard.engine.tokenizer import Tokenizer, Tokenizers
 from trainyard.engine.types import Grammar
 from trainyard.serving import tools
 from trainyard.serving.backends import budget
@@ -112,7 +113,7 @@ class LocalBackend:
         return sum(map(len, await _encode_texts(tokenizer, ask, info)))
 
     async def embed(self, target: Target, ask: EmbedAsk, timeout_s: float) -> Vectors:
-        """Average the last layer over all tokens of a text, to length 1; the engine ends what runs too long."""
+        """Average the last layer over all tokens of a text, to length 1; who calls this ends what takes too long."""
         engine, tokenizer, info = await self._parts(target.base_model)
         if ask.dimensions is not None and ask.dimensions > info.hidden_size:
             raise errors.InvalidRequest(f"This model's vectors have {info.hidden_size} numbers", param="dimensions")
@@ -155,8 +156,7 @@ async def _form(tokenizer: Tokenizer, prompt: Prompt, ask: Ask) -> tuple[Grammar
         grammar_text.validate_grammar(form)
         return form, style
 
-    size = sum([len(str(tool.parameters)) for tool in callable_tools]) + len(ask.form.text if ask.form else "")
-    return await beside_loop(size, make)
+    return await asyncio.to_thread(make)  # a short text can take llguidance 0.1 s, in which it lets others run
 
 
 def _with_calls(piece: Piece, reader: ToolReader) -> Piece:
