@@ -167,9 +167,9 @@ def test_ctrl_c_saves_and_prints_the_command_that_continues(trainyard: Run, data
 
 def test_models_and_runs_are_listed(trainyard: Run, run_id: str) -> None:
     models = json.loads(trainyard("models", "list", "--json"))
-    assert {"model": "trainyard/pocket", "is_trainable": True} in models
-    assert {"model": run_id, "is_trainable": False} in models
-    assert "trainyard/pocket\tyes" in trainyard("models", "list")
+    trainable = {model["model"]: model["is_trainable"] for model in models}
+    assert (trainable["trainyard/pocket"], trainable[run_id]) == (True, False)
+    assert "trainyard/pocket\tavailable\tlocal\tgenerate, chat\tyes\tyes" in trainyard("models", "list")
     assert json.loads(trainyard("runs", "list", "--json"))[0]["run_id"] == run_id
     assert trainyard("runs", "list").splitlines()[1].startswith(f"{run_id}\ttrainyard/pocket\tactive\t4\t")
     shown = trainyard("runs", "show", run_id)
@@ -202,7 +202,9 @@ def test_a_key_that_cannot_train_lists_and_calls_models(trainyard: Run, live_ser
         pytest.skip("the server at API_BASE is not ours, so that no key can be made")
     made = trainyard("keys", "create", "--data-dir", str(live_server.data_dir), "--scopes", "generate", "--json")
     key = ["--key", json.loads(made)["key"]]
-    assert trainyard("models", "list", *key).splitlines()[1] == "trainyard/pocket\tno"
+    assert trainyard("models", "list", *key).splitlines()[1].split("\t") == [
+        "trainyard/pocket", "available", "local", "generate, chat", "no", "yes"
+    ]  # fmt: skip
     for command in (["chat", "-m", "Hello!"], ["generate", "Hello!"]):
         answer = json.loads(trainyard(*command, "--max-tokens", "2", "--json", *key))
         assert answer["model"] == "trainyard/pocket"
