@@ -298,6 +298,28 @@ async def test_errors_of_work_come_through_before_and_after_it_waits() -> None:
             await deadline.within(1.0, failing(waits))
 
 
+class Nothing:
+    """Writes nothing of what comes."""
+
+    def write(self, index: int, piece: Any) -> bytes:
+        return b""
+
+    def end(self) -> bytes:
+        return b""
+
+
+async def test_a_silence_is_told_to_whoever_reads_a_stream(yard: Yard) -> None:
+    from trainyard.serving.routes import sse
+    from trainyard.serving.routes.answering import Frames
+
+    work = await yard.service().open(Call(ANN, "/v1/stream", "req_1", is_stream=True), ask(temperature=1.0))
+    await work.take()
+    frames: AsyncGenerator[bytes, None] = Frames(None, work, Nothing(), "native", None, [])  # type: ignore[arg-type]
+    assert await anext(frames) == sse.HEARTBEAT == b": still working\n\n"
+    await frames.aclose()
+    assert [one.used.outcome for one in yard.meter.settled if one.used] == ["cancelled"]
+
+
 async def test_a_stream_that_is_thrown_at_is_left(yard: Yard) -> None:
     """Whoever drives a generator may throw into it instead of closing it."""
     from trainyard.serving.routes.answering import Frames
@@ -305,13 +327,6 @@ async def test_a_stream_that_is_thrown_at_is_left(yard: Yard) -> None:
     service = yard.service()
     work = await service.open(Call(ANN, "/v1/stream", "req_1", is_stream=True), ask(temperature=1.0))
     first = await work.take()
-
-    class Nothing:
-        def write(self, index: int, piece: Any) -> bytes:
-            return b""
-
-        def end(self) -> bytes:
-            return b""
 
     frames: AsyncGenerator[bytes, None] = Frames(None, work, Nothing(), "native", None, first)  # type: ignore[arg-type]
     with pytest.raises(StopAsyncIteration):
