@@ -12,7 +12,12 @@ secrets() {
     "$(head -c 24 /dev/urandom | base64 | tr '+/' '-_')" "$(head -c 12 /dev/urandom | base64 | tr '+/' '-_')" >deploy/.env)
 }
 
-server_pid() { sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$data/run.json" 2>/dev/null | head -1 || true; }
+# The pid of the server that runs on the data directory; a number that another program has by now does not count.
+server_pid() {
+  local pid
+  pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$data/run.json" 2>/dev/null | head -1 || true)
+  if [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q 'trainyard up'; then echo "$pid"; fi
+}
 
 is_ready() {
   local url
@@ -29,7 +34,7 @@ up() {
   fi
   local pid
   pid=$(server_pid)
-  if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+  if [ -n "$pid" ]; then
     echo "a server runs on $data already, with pid $pid; its first words are in $data/up.log; stop it with: make down"
     return
   fi
@@ -54,7 +59,7 @@ down() {
   fi
   local pid
   pid=$(server_pid)
-  if [ -z "$pid" ] || ! kill -0 "$pid" 2>/dev/null; then echo "no server runs on $data"; return; fi
+  if [ -z "$pid" ]; then echo "no server runs on $data"; return; fi
   kill -TERM "$pid"
   while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
   echo "stopped"

@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI
 
 from trainyard.core import errors, opening, settings
 from trainyard.core.blobs import DirectoryBlobs
-from trainyard.core.catalog import ModelRegistry
+from trainyard.core.catalog import Change, ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.datadir import DataDirectory
 from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process
@@ -135,14 +135,15 @@ def build_server(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if forwarder is None:
             await training.recover()
-        await accounts.start()
-        await serving.start()
-        yield
-        await serving.aclose()
-        await upstreams.aclose()
-        await accounts.aclose()
-        if forwarder is not None:
-            await forwarder.aclose()
+        async with contextlib.AsyncExitStack() as at_the_end:  # each, whatever becomes of the one before
+            if forwarder is not None:
+                at_the_end.push_async_callback(forwarder.aclose)
+            at_the_end.push_async_callback(accounts.aclose)
+            await accounts.start()
+            at_the_end.push_async_callback(upstreams.aclose)
+            at_the_end.push_async_callback(serving.aclose)
+            await serving.start()
+            yield
 
     trains = training_signal.router(training)
     app = build_http(
@@ -245,7 +246,7 @@ def _watch(
     limiter: Limiter,
     forwarder: Forwarder | None,
 ) -> None:
-    """Make readiness ask every engine that starts with the server, and what several processes have in common."""
+    """Make readiness ask every engine that the catalog wants up, and what several processes have in common."""
 
     def probe(model: str) -> Any:
         async def ask() -> None:
@@ -253,9 +254,12 @@ def _watch(
 
         return ask
 
-    for entry in models.entries:
-        if entry.backend == "local" and entry.load == "eager":
-            parts.readiness.register(f"engine:{entry.name}", probe(entry.name))
+    def follow(_change: Change) -> None:
+        eager = [entry.name for entry in models.entries if entry.backend == "local" and entry.load == "eager"]
+        parts.readiness.replace("engine", {name: probe(name) for name in eager})
+
+    follow(Change())
+    models.on_change(follow)
     if effective.redis.url is not None:
         parts.readiness.register("redis", limiter.ping)
     if forwarder is not None:

@@ -24,9 +24,9 @@ class FileWatch:
         self._known = self._pending = self._stamps()
 
     def follow(self, files: Iterable[Path]) -> None:
-        """Watch these files from now on."""
-        self._files = list(files)
-        self._known = self._pending = self._stamps()
+        """Watch these files from now on; what is known of those that were watched before stays."""
+        known, self._files = self._known, list(files)
+        self._known = self._pending = {**self._stamps(), **{file: known[file] for file in self._files if file in known}}
 
     def has_changed(self) -> bool:
         """Look; true once per change, at the second look that finds the same, so that half a file is not read."""
@@ -54,9 +54,13 @@ def check_written(models_file: Path | None) -> None:
     """Refuse a catalog without a word in it, which an editor leaves for a moment before it writes.
 
     Raises:
-        errors.ConfigError: The file is empty; no models at all have to be asked for.
+        errors.ConfigError: The file is empty (no models at all have to be asked for), or has just gone.
     """
-    if models_file is not None and models_file.is_file() and not models_file.read_text(encoding="utf-8").strip():
+    try:
+        is_written = models_file is None or bool(models_file.read_bytes().strip())
+    except OSError as error:  # it was there a moment ago
+        raise errors.ConfigError(f"{models_file} cannot be read: {error}", param="models_file") from error
+    if not is_written:
         raise errors.ConfigError(f"{models_file} is empty; write 'models: []' for no models", param="models_file")
 
 

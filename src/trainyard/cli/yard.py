@@ -82,6 +82,7 @@ class Yard:
         self._entries = around.models
         self._engines = _served(around.models)
         self._hangup = asyncio.Event()
+        self._has_reloaded = False
         self._https = [HTTP, *(f"{HTTP}:{worker}" for worker in range(1, around.workers))]
         self._metrics = self._sockets / "metrics"
         self._stop = asyncio.Event()
@@ -156,7 +157,8 @@ class Yard:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._hangup.wait()
-            if self._hangup.is_set() or files.has_changed():
+            has_changed = files.has_changed()  # looked at before the files are read, so that no later change is lost
+            if self._hangup.is_set() or has_changed:
                 self._hangup.clear()
                 await self._reload()
                 files.follow(self._files())
@@ -169,28 +171,32 @@ class Yard:
         """Let the new configuration take effect as far as it can; a faulty one changes nothing."""
         try:
             settings = settings_module.load(self._around.flags, self._around.config_file)
-            reloading.check_written(settings.models_file)
             entries = ModelRegistry.from_settings(settings).entries
+            reloading.check_written(settings.models_file)
         except errors.ConfigError as error:
             self._report.reload_refused(error.message)
             return
         restart = reloading.needs_restart(self._around.settings, settings)
         self._settings = settings
         self._entries = entries
-        await self._adopt(_served(entries))
-        for name in self._https:
-            self._supervisor.signal(name, signal.SIGHUP)
+        before, self._engines = self._engines, _served(entries)
+        await self._adopt(before)
+        self._tell_https()
+        for name in before.keys() - self._engines.keys():  # last, when nobody is sent there any more
+            await self._supervisor.remove(name)
         self._report.reloaded([entry.name for entry in entries], restart)
 
-    async def _adopt(self, wanted: dict[str, ModelEntry]) -> None:
-        """Stop the engines of models that left, start those of new ones anew; the others go on untouched."""
-        before, self._engines = self._engines, wanted
-        for name in before.keys() - wanted.keys():
-            await self._supervisor.remove(name)
-        for name, entry in wanted.items():
+    async def _adopt(self, before: Mapping[str, ModelEntry]) -> None:
+        """Have engines for the models that are new or other ones than before; the others go on untouched."""
+        for name, entry in self._engines.items():
             if name not in before or _engine_facts(before[name]) != _engine_facts(entry):
                 await self._supervisor.replace(self._engine(name, entry))
         self._start_eager()
+
+    def _tell_https(self) -> None:
+        self._has_reloaded = True
+        for name in self._https:
+            self._supervisor.signal(name, signal.SIGHUP)
 
     # --------------------------------------------------------------- children
     def _http(self, worker: int) -> ChildSpec:
@@ -204,7 +210,6 @@ class Yard:
             control_socket=str(self._control),
             socket_directory=str(self._sockets),
             worker=worker,
-            workers=around.workers,
         )
         shared = {SHARED_DIRECTORY: str(self._metrics)} if around.workers > 1 else {}
         return ChildSpec(
@@ -253,6 +258,8 @@ class Yard:
         except OSError as error:
             self._report.run_file_not_written(error)
         self._report.child(status, self._log(status.name))
+        if self._has_reloaded and status.name in self._https and status.state is ChildState.READY:
+            self._supervisor.signal(status.name, signal.SIGHUP)  # it may have read the files before they changed
         if status.essential and status.state is ChildState.FAILED:
             self._stop.set()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+import trainyard.engine
 from trainyard.sdk.local_server import LocalServer
 
 MODELS = "models: [{name: fake/one, backend: fake}]"
@@ -71,6 +72,15 @@ def test_a_faulty_file_changes_nothing_and_is_told(
     assert say(client, "fake/one") == 200
     (tmp_path / "models.yaml").write_text("models: [{name: fake/two, backend: fake}]")
     until(lambda: names(client) == ["fake/two"])
+
+
+def test_readiness_follows_the_catalog(server: LocalServer, client: httpx.Client, tmp_path: Path) -> None:
+    pocket = Path(trainyard.engine.__file__).parent / "pocket"
+    (tmp_path / "models.yaml").write_text(f"models: [{{name: test/pocket, path: {pocket}, load: eager}}]")
+    until(lambda: client.get("/readyz").json()["checks"].get("engine:test/pocket") == {"ok": True}, timeout_s=60)
+    (tmp_path / "models.yaml").write_text(MODELS)
+    until(lambda: list(client.get("/readyz").json()["checks"]) == ["database"])
+    assert client.get("/readyz").status_code == 200
 
 
 def test_limits_take_effect_at_a_hangup_and_the_rest_is_named(

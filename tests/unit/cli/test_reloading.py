@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.cli.reloading import FileWatch, needs_restart
+from trainyard.cli.reloading import FileWatch, check_written, needs_restart
+from trainyard.core import errors
 from trainyard.core.settings import CacheSettings, LimitSettings, ServerSettings, Settings
 
 
@@ -47,6 +48,33 @@ def test_other_files_can_be_followed(tmp_path: Path) -> None:
     assert [watch.has_changed(), watch.has_changed()] == [False, False]
     (tmp_path / "b").write_text("x")
     assert [watch.has_changed(), watch.has_changed()] == [False, True]
+
+
+def test_a_change_while_the_files_were_read_is_not_lost(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("x")
+    watch = FileWatch([file])
+    file.write_text("xx")
+    assert [watch.has_changed(), watch.has_changed()] == [False, True]
+    file.write_text("xxx")  # while the second one is read
+    watch.follow([file, tmp_path / "b"])
+    assert [watch.has_changed() for _ in range(3)] == [False, True, False]
+
+
+@pytest.mark.parametrize("content", ["", " \n", None])
+def test_a_catalog_without_a_word_is_refused(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "models.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(errors.ConfigError):
+        check_written(file)
+
+
+def test_a_catalog_with_words_and_no_catalog_at_all_are_fine(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_bytes(b"\xff models: []")  # what it says is looked at elsewhere
+    check_written(file)
+    check_written(None)
 
 
 @pytest.mark.parametrize(

@@ -43,14 +43,19 @@ class Readiness:
         """Add a dependency; its probe returns when it works and raises when it does not."""
         self._probes[name] = probe
 
+    def replace(self, kind: str, probes: Mapping[str, Probe]) -> None:
+        """Put these dependencies, named `<kind>:<name>`, in the place of all of that kind."""
+        others = {name: probe for name, probe in self._probes.items() if not name.startswith(f"{kind}:")}
+        self._probes = {**others, **{f"{kind}:{name}": probe for name, probe in probes.items()}}
+
     async def check(self) -> dict[str, dict[str, object]]:
         """Tell for each dependency whether it is `ok`, and why not; takes as long as the slowest, bounded."""
         return await self._shared()
 
     async def _check(self) -> dict[str, dict[str, object]]:
-        names = list(self._probes)
-        outcomes = await asyncio.gather(*(self._ask(self._probes[name]) for name in names), return_exceptions=True)
-        return {name: self._told(outcome) for name, outcome in zip(names, outcomes, strict=True)}
+        probes = dict(self._probes)
+        outcomes = await asyncio.gather(*(self._ask(probe) for probe in probes.values()), return_exceptions=True)
+        return {name: self._told(outcome) for name, outcome in zip(probes, outcomes, strict=True)}
 
     async def _ask(self, probe: Probe) -> None:
         async with asyncio.timeout(self._timeout_s):

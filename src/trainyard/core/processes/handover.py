@@ -21,7 +21,6 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         control_socket: For `ControlClient`.
         socket_directory: For `EnginePool`, and for the sockets of the HTTP processes themselves.
         worker: Number of this HTTP process; 0 holds what must be in one place only.
-        workers: How many there are.
     """
 
     flags: dict[str, str | int | None]
@@ -31,16 +30,10 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     control_socket: str
     socket_directory: str
     worker: int = 0
-    workers: int = 1
 
     def socket_of(self, worker: int) -> Path:
-        """Where an HTTP process of this server listens for the others."""
-        return worker_socket(Path(self.socket_directory), worker)
-
-
-def worker_socket(directory: Path, worker: int) -> Path:
-    """Name the socket on which an HTTP process listens for the others and for the supervisor."""
-    return directory / f"http-{worker}.sock"
+        """Where an HTTP process of this server listens for the others and for the supervisor."""
+        return Path(self.socket_directory, f"http-{worker}.sock")
 
 
 def read(stream: BinaryIO | None = None) -> Handover:
