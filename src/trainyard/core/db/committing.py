@@ -99,29 +99,20 @@ class SQLiteCommitter:
 
     def commit(self, lists: Sequence[Sequence[Write]]) -> None:
         """Run all lists in one transaction; see `Committer`."""
-        execute = self._connection.execute
+        connection = self._connection
         with _sqlite_errors():
+            steps = [step for sql, rows in statements.runs(lists, "?") for step in _steps(sql, rows)]
+            if len(steps) == 1:  # a transaction by itself
+                connection.execute(*steps[0])
+                return
             try:
-                execute("BEGIN IMMEDIATE")
-                for sql, rows in statements.runs(lists, "?"):
-                    self._run(sql, rows)
-                execute("COMMIT")
+                connection.execute("BEGIN IMMEDIATE")
+                for sql, values in steps:
+                    connection.execute(sql, values)
+                connection.execute("COMMIT")
             finally:
-                if self._connection.in_transaction:
-                    execute("ROLLBACK")
-
-    def _run(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Run a statement for each row, several rows at once where it adds them.
-
-        Between any two statements this thread has to wait for the interpreter's lock, which the event loop holds.
-        """
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            some = rows[start : start + _ROWS_AT_ONCE]
-            wide = statements.widened(sql, len(some)) if len(some) > 1 else None
-            if wide is None:
-                self._connection.executemany(sql, some)
-            else:
-                self._connection.execute(wide, list(itertools.chain.from_iterable(some)))
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def probe(self) -> None:
         """Take the write lock and let go of it."""
@@ -137,6 +128,20 @@ class SQLiteCommitter:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def _steps(sql: str, rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, Sequence[object]]]:
+    """Make statements of one for each row, few where it adds rows.
+
+    At each of them the writer's thread has to wait for the interpreter's lock, which the event loop holds.
+    """
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        some = rows[start : start + _ROWS_AT_ONCE]
+        wide = statements.widened(sql, len(some)) if len(some) > 1 else None
+        if wide is None:
+            yield from ((sql, row) for row in some)
+        else:
+            yield wide, list(itertools.chain.from_iterable(some))
 
 
 _SQLITE_AWAY = frozenset(

@@ -13,6 +13,10 @@ from trainyard.core.db.writer_thread import Item, Outcome, WriterThread
 
 __all__ = ["GroupWriter", "Write"]
 
+_APART_S = 0.002
+"""Least time between two transactions: each costs as much as ten rows, and has the event loop wait for this process's
+interpreter several times. What comes after a while of quiet goes at once."""
+
 _STALL_S = 6.0
 """Longer than a healthy commit and than Postgres' own time-out of statements."""
 
@@ -41,6 +45,7 @@ class GroupWriter:
         self._thread: WriterThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: list[Item] = []
+        self._handed_over_s = 0.0
         self._waiting = 0
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -89,7 +94,7 @@ class GroupWriter:
         assert loop is not None
         future: asyncio.Future[bool] = loop.create_future()
         if not self._gathering:
-            loop.call_soon(self._hand_over)  # once for all that is submitted in this turn of the loop
+            self._gather(loop)
         self._gathering.append(Item(writes, future, may_spool))
         self._waiting += 1
         return future
@@ -118,7 +123,16 @@ class GroupWriter:
             self._watch.cancel()
         self._watch = self._loop.call_later(1, self._look)
 
-    def _hand_over(self) -> None:
+    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have all that is submitted in this turn of the loop, or until the time is up, handed over together."""
+        wait_s = self._handed_over_s + _APART_S - loop.time()
+        if wait_s > 0:
+            loop.call_later(wait_s, self._hand_over, loop)
+        else:
+            loop.call_soon(self._hand_over, loop)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handed_over_s = loop.time()
         if self._thread is not None:
             self._hand_over_to(self._thread)
 
