@@ -70,6 +70,12 @@ class Cycle(RequestResponseCycle):
         for leave in leavers or ():
             leave()
 
+    def give_body(self, body: bytes) -> None:
+        """Take a body that has come whole."""
+        self.body += body
+        self.more_body = False
+        self.message_event.set()
+
     def take_body(self) -> bytes | None:
         """Take the body, when all of it has come; None when there is more to receive."""
         if self.more_body or self.disconnected:

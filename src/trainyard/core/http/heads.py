@@ -11,6 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trainyard.core.http.cycle import Cycle, Outbox
+from trainyard.core.http.known_head import KnownHead
 from trainyard.core.http.leaving import WIRE
 
 HEAD_TIMEOUT_S: Final = 30.0
@@ -50,7 +51,7 @@ class BoundedHeads(HttpToolsProtocol):
     The size of bodies is bounded by what reads them. Another protocol that a head asks for is passed over, as RFC 9110
     (7.8) allows; uvicorn would take the body for the next request. A head costs a descriptor and memory, and needs no
     key. Timers are set for what really waits: a head that comes whole needs none, and a kept connection has one that is
-    looked at, not one per request. Requests are `Cycle`s.
+    looked at, not one per request. Requests are `Cycle`s. A request whose head is that of the one before is not parsed.
 
     Attributes:
         head_timeout_s: After this, a connection whose headers are not complete is closed.
@@ -77,6 +78,8 @@ class BoundedHeads(HttpToolsProtocol):
     _unread: asyncio.TimerHandle | None = None
     _running: Cycle | None = None
     _idle_since: float | None = None
+    _known: KnownHead | None = None
+    _begun = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, unless there are too many connections."""
@@ -102,11 +105,16 @@ class BoundedHeads(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass bytes on unless they make a head too large."""
+        self._idle_since = None
         if self._is_in_head and self._seen_bytes > HEAD_BYTES:
             self.send_400_response(f"The headers are larger than {HEAD_BYTES} bytes; send less")
             return
+        is_at_rest = self._is_at_rest
+        if is_at_rest and self._known is not None and (body := self._known.body_of(data)) is not None:
+            self._begin_again(self._known, body)
+            return
         self._seen_bytes += len(data)
-        self._idle_since = None
+        begun = self._begun
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -120,6 +128,8 @@ class BoundedHeads(HttpToolsProtocol):
                 self._expect_head()
             elif self._is_in_body:
                 self._expect_body()
+            elif is_at_rest and self._begun == begun + 1 and self.cycle.keep_alive:
+                self._known = KnownHead.of(data, self.scope)
 
     def pause_writing(self) -> None:
         """Have senders wait for the client, as long as he reads."""
@@ -148,6 +158,7 @@ class BoundedHeads(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Count a further head."""
         super().on_message_begin()
+        self._begun += 1
         if not self._is_in_head:
             self._is_in_head, self._seen_bytes = True, 0
 
@@ -165,27 +176,11 @@ class BoundedHeads(HttpToolsProtocol):
             super().on_headers_complete()
             return
         version = self._complete_scope(self.scope)
-        earlier = self.cycle
-        self.cycle = cycle = Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=self.access_log,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
+        self._begin(
+            self.scope,
             keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+            waits_to_send=self.expect_100_continue,
         )
-        cycle.outbox = self._outbox
-        self.scope[WIRE] = cycle  # type: ignore[typeddict-unknown-key]  # of ours
-        if earlier is None or earlier.response_complete:
-            self._start_asgi_task(cycle, self.app)
-        else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self.app))
 
     def on_message_complete(self) -> None:
         """Tell that the body is whole; where its answer went out before it, the connection begins to rest."""
@@ -220,6 +215,52 @@ class BoundedHeads(HttpToolsProtocol):
             self._look_at_idleness_in(left_s)
         elif not self.transport.is_closing():
             self.transport.close()
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether what comes next is a head, and nothing is under way."""
+        if self._is_in_body or (self._is_in_head and self._seen_bytes):
+            return False
+        return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
+
+    def _begin_again(self, known: KnownHead, body: bytes) -> None:
+        """Begin a whole request whose head is known."""
+        self._is_in_head = False
+        self._forget_deadline()
+        scope = {
+            **known.scope,
+            "server": self.server,
+            "client": self.client,
+            "headers": known.headers_for(body),
+            "state": self.app_state.copy(),
+        }
+        self._begin(scope, keep_alive=True, body=body)
+
+    def _begin(self, scope: Any, *, keep_alive: bool, waits_to_send: bool = False, body: bytes | None = None) -> None:
+        """Begin a request, or queue it behind the one that runs on this connection."""
+        earlier = self.cycle
+        self.cycle = cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=waits_to_send,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.outbox = self._outbox
+        scope[WIRE] = cycle
+        if body is not None:
+            cycle.give_body(body)
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

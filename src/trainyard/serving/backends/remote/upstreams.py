@@ -1,11 +1,11 @@
 """All servers elsewhere, one `Upstream` per model of the catalog."""
 
+from trainyard.core import wire
 from trainyard.core.catalog import Change, ModelRegistry
 from trainyard.core.clock import Clock
 from trainyard.core.telemetry import Metrics
 from trainyard.serving.backends.remote.breaker import State
 from trainyard.serving.backends.remote.meters import UpstreamMetrics
-from trainyard.serving.backends.remote.transport import Transport
 from trainyard.serving.backends.remote.upstream import Upstream
 
 
@@ -21,7 +21,7 @@ class Upstreams:
         self.models = models
         self.metrics = UpstreamMetrics(metrics)
         self._clock = clock
-        self._transport = Transport()
+        self._pool = wire.Pool()
         self._by_name: dict[str, Upstream] = {}
         models.on_change(self._forget)
 
@@ -35,7 +35,7 @@ class Upstreams:
         if found is None:
             entry = self.models.entry(name)
             key = self.models.upstream_key(entry.name)
-            found = self._by_name[name] = Upstream(entry, key, self._transport, self._clock, self.metrics)
+            found = self._by_name[name] = Upstream(entry, key, self._pool, self._clock, self.metrics)
         return found
 
     def is_available(self, name: str) -> bool:
@@ -45,7 +45,7 @@ class Upstreams:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._transport.aclose()
+        await self._pool.aclose()
 
     def _forget(self, change: Change) -> None:
         for name in (*change.changed, *change.removed):

@@ -1,0 +1,72 @@
+"""Where requests go: everything of a base URL that requests need, worked out once."""
+
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+_PORTS: Final = {"http": 80, "https": 443}
+_KEPT: Final = "/%:@!$&'()*+,;=~-._"
+"""Characters that a path has as they are; others are sent in percent encoding."""
+
+_NO_VALUE: Final = frozenset(chr(code) for code in (*range(0x20), 0x7F)) - {"\t"}
+_NO_NAME: Final = _NO_VALUE | frozenset(' \t"(),/:;<=>?@[\\]{}')
+
+
+class Origin:
+    """A server, as a base URL names it, and the path below which its routes are.
+
+    Attributes:
+        is_tls: Whether the scheme is https.
+        host: For the lookup and the certificate; ASCII, IPv6 addresses without brackets.
+        port: The scheme's own when the URL names none.
+        authority: Value of the Host header.
+        prefix: Path of the URL, without a slash at its end.
+
+    Raises:
+        ValueError: The URL is none of http or https, has a user, or a control character or space in it.
+    """
+
+    __slots__ = ("authority", "host", "is_tls", "port", "prefix")
+
+    def __init__(self, url: str) -> None:
+        if any(character in _NO_VALUE or character.isspace() for character in url):
+            raise ValueError("an address has no spaces and no control characters")
+        parts = urlsplit(url)
+        if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+            raise ValueError("an address is http or https and has a host and no user")
+        self.is_tls = parts.scheme == "https"
+        self.host = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
+        self.port = parts.port or _PORTS[parts.scheme]
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = shown if self.port == _PORTS[parts.scheme] else f"{shown}:{self.port}"
+        self.prefix = quote(parts.path.rstrip("/"), safe=_KEPT)
+
+    def post_head(self, path: str, headers: Mapping[str, str]) -> bytes:
+        """Write the head of a POST up to the number of its Content-Length, which `Connection.ask` adds.
+
+        Args:
+            path: Below the prefix, beginning with a slash.
+            headers: Beyond Host and Content-Length.
+
+        Raises:
+            ValueError: A name or value would end its line, or is otherwise none.
+        """
+        lines = [f"POST {self.prefix}{quote(path, safe=_KEPT)} HTTP/1.1", f"Host: {self.authority}"]
+        for name, value in headers.items():
+            if not name or not name.isascii() or not _NO_NAME.isdisjoint(name):
+                raise ValueError("a header has a name that cannot be sent")
+            if not _NO_VALUE.isdisjoint(value):
+                raise ValueError(f"the header {name} has a value that cannot be sent")
+            lines.append(f"{name}: {value}")
+        lines.append("Content-Length: ")
+        return "\r\n".join(lines).encode()
+
+
+@cache
+def trusting() -> ssl.SSLContext:
+    """Make the context that believes the certificates that this machine does; once, since reading them takes 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

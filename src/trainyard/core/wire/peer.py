@@ -1,0 +1,117 @@
+"""A server and the connections to it: those that are kept, and how a new one comes to stand."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from trainyard.core.wire.connection import Connection
+from trainyard.core.wire.failures import ConnectFailed, TimedOut
+
+KEEP_ALIVE_S: Final = 4.0
+"""Shorter than the 5 s of uvicorn, below which most of these servers run, so that none closes under a request."""
+
+
+class Peer:
+    """Lends connections to one server; made by `Pool.peer`.
+
+    There is no bound on how many: who sends requests decides how many go at once.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, on_open: Callable[[Connection], None]) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._on_open = on_open
+        self._kept: list[Connection] = []
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def take(self, now_s: float) -> Connection | None:
+        """Take the connection that was used last, if any is kept; `now_s` is the time of the loop."""
+        if not self._kept:
+            return None
+        connection = self._kept.pop()
+        if now_s - connection.kept_at_s < KEEP_ALIVE_S:
+            return connection
+        connection.close()
+        self._sweep_old(now_s)
+        return None
+
+    async def connect(self, connect_timeout_s: float, deadline_s: float) -> Connection:
+        """Open a connection, one address of the server's name after the other.
+
+        Each address may take an equal part of the time that is left, since uvloop does not try them side by side.
+
+        Raises:
+            ConnectFailed: None stands in `connect_timeout_s`.
+            TimedOut: `deadline_s`, a time of the loop, was over before.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = min(deadline_s, loop.time() + connect_timeout_s)
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await self._first_of(await self._addresses(loop), until_s, loop)
+        except TimeoutError as error:
+            if until_s == deadline_s:
+                raise TimedOut("the deadline is over") from error
+            raise ConnectFailed("no connection in time") from error
+        except OSError as error:
+            raise ConnectFailed("no connection") from error
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep a connection whose answer was read to its end, close any other."""
+        if not connection.is_free:
+            connection.close()
+            return
+        connection.rest()
+        self._kept.append(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._sweep_now)
+
+    def forget(self, connection: Connection) -> None:
+        """Take out a connection that has ended."""
+        if connection in self._kept:
+            self._kept.remove(connection)
+
+    def stop(self) -> None:
+        """Keep nothing more for now; connections are closed by who knows them all."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    # ------------------------------------------------------------- connecting
+    async def _addresses(self, loop: asyncio.AbstractEventLoop) -> Sequence[str]:
+        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    async def _first_of(self, addresses: Sequence[str], until_s: float, loop: asyncio.AbstractEventLoop) -> Connection:
+        failure: OSError = OSError("a name without addresses")
+        for tried, address in enumerate(addresses):
+            share_s = (until_s - loop.time()) / (len(addresses) - tried)
+            try:
+                async with asyncio.timeout(share_s):
+                    return await self._open(address, loop)
+            except OSError as error:  # TimeoutError is one
+                failure = error
+        raise failure
+
+    async def _open(self, address: str, loop: asyncio.AbstractEventLoop) -> Connection:
+        name = self._host if self._tls else None
+        _, connection = await loop.create_connection(
+            lambda: Connection(loop, self.forget), address, self._port, ssl=self._tls, server_hostname=name
+        )
+        self._on_open(connection)
+        return connection
+
+    # ------------------------------------------------------------------- rest
+    def _sweep_now(self) -> None:
+        self._sweep = None
+        loop = asyncio.get_running_loop()
+        self._sweep_old(loop.time())
+        if self._kept:
+            self._sweep = loop.call_at(self._kept[0].kept_at_s + KEEP_ALIVE_S, self._sweep_now)
+
+    def _sweep_old(self, now_s: float) -> None:
+        for connection in [one for one in self._kept if now_s - one.kept_at_s >= KEEP_ALIVE_S]:
+            connection.close()
