@@ -1,7 +1,9 @@
 """What a hit was made of, so that an equal request can be seen to have the same answer."""
 
 from dataclasses import dataclass
+from typing import Self
 
+from trainyard.core.metering.types import Used
 from trainyard.serving.cache.entry import Entry
 from trainyard.serving.types import Ask, Target
 
@@ -13,6 +15,8 @@ class Hit:
     Attributes:
         key: Under which the answer is kept.
         raw: The kept bytes themselves: while these are under the key, it is the same answer.
+        used: As the answer says it.
+        notes: For the log line of every request that it answers.
     """
 
     ask: Ask
@@ -20,3 +24,25 @@ class Hit:
     key: bytes
     raw: bytes
     entry: Entry
+    used: Used
+    notes: dict[str, object]
+
+    @classmethod
+    def of(cls, ask: Ask, target: Target, key: bytes, raw: bytes, entry: Entry) -> Self:
+        """Put a hit together."""
+        usage = entry.usage
+        used = Used(
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+        )
+        notes: dict[str, object] = {
+            "model": target.name,
+            "outcome": "done",
+            "cache": "hit",
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+        }
+        if ask.end_user:
+            notes["end_user"] = ask.end_user
+        return cls(ask, target, key, raw, entry, used, notes)

@@ -121,7 +121,7 @@ async def test_what_is_drawn_by_chance_is_never_remembered(yard: Yard, client: h
 
 
 # ---------------------------------------------------------------- by hand
-HIT = Hit(
+HIT = Hit.of(
     Ask(model=None, prompts=["x"], param="prompt", default_max_tokens=1),
     Target("m", "m"),
     b"k",

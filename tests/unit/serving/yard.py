@@ -20,7 +20,7 @@ from trainyard.core.db.writer import Write
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
-from trainyard.core.metering.base import Meter
+from trainyard.core.metering.base import Done, Headers, Meter
 from trainyard.core.metering.fake import OpenCharge, OpenMeter
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.ports.adapters import AdapterModel
@@ -98,6 +98,16 @@ class PickyMeter(OpenMeter):
         self.loses = False
         self.held = asyncio.Event()
         self.held.set()
+
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> Headers | None:
+        if self.refusals or not self.held.is_set():
+            return None
+        if not self.loses:
+            return super().hit_at_once(principal, job, used, done)
+        self.opened.append(LosingCharge(principal, job))
+        self.opened[-1].is_refunded = True
+        asyncio.get_running_loop().call_soon(done, errors.Unavailable("Away", code="ledger_unavailable"))
+        return ()
 
     async def open(self, principal: Principal, job: Job) -> OpenCharge:
         await asyncio.sleep(0)

@@ -63,6 +63,10 @@ class Application(FastAPI):
         else:
             await self.behind_door(scope, receive, send)
 
+    def at_once(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer without a task, as `HotDoor.at_once`; asked for each request by our side of the server."""
+        return self.door is not None and self.door.at_once(scope, receive, send)
+
     async def behind_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by middlewares and routing."""
         await super().__call__(scope, receive, send)

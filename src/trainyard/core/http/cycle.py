@@ -76,6 +76,10 @@ class Cycle(RequestResponseCycle):
         self.more_body = False
         self.message_event.set()
 
+    def peek_body(self) -> bytes | None:
+        """Look at the body, when all of it has come; None when there is more to receive."""
+        return None if self.more_body or self.disconnected else bytes(self.body)
+
     def take_body(self) -> bytes | None:
         """Take the body, when all of it has come; None when there is more to receive."""
         if self.more_body or self.disconnected:

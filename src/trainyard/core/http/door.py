@@ -4,9 +4,11 @@ Everything else passes to the application behind it. An answer of the door is th
 the same functions make errors, keys and headers.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.http import edge, hot, leaving, middleware
 from trainyard.core.http.access import AccessLines
@@ -32,6 +35,9 @@ _SECURITY: Final[RawHeaders] = tuple(
     (name.lower().encode(), value.encode()) for name, value in middleware.SECURITY_HEADERS.items()
 )
 _SECURITY_NAMES: Final = frozenset(name for name, _ in _SECURITY)
+_BEGUN: Final = "trainyard.begun"
+"""Key of an ASGI scope for what `at_once` leaves to the call that follows."""
+
 _JSON: Final = (b"content-type", b"application/json")
 
 _HEAD: Final = (
@@ -70,17 +76,18 @@ class HotDoor:
         self._monotonic = clock.monotonic
         self._dialects = dialect_map
         self._max_body_bytes = max_body_bytes
+        self._finishing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a hot request, pass everything else on.
 
         This is the edge of hot requests: their exceptions end here, as those of others do in `edge.ErrorEdge`.
         """
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if route is None:
+        begun: tuple[HotRoute, Request] | None = scope.pop(_BEGUN, None) or self._begin(scope, receive)
+        if begun is None:
             await self._app(scope, receive, send)
             return
-        request = self._begin(route, scope, receive)
+        route, request = begun
         token = REQUEST_ID.set(request.request_id)
         self._lines.begin()
         try:
@@ -97,25 +104,99 @@ class HotDoor:
             if request.status != leaving.STATUS:
                 _log.error("failed_after_start", exc_info=error)
                 raise  # the server closes the connection, so that the client does not take a torso for the whole
-            _name_scope(request)
-            await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
+            await self._fail(request, error, send)
         finally:
             self._lines.end_hot(request, self._monotonic() - request.began_s)
             REQUEST_ID.reset(token)
+            scope.pop(leaving.WIRE, None)  # they hold each other
 
-    def _begin(self, route: HotRoute, scope: Scope, receive: Receive) -> Request:
+    def at_once(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer a request as an equal one was answered before, without a task of its own.
+
+        Args:
+            scope: With the `Wire` of the request.
+            receive: For `__call__`.
+            send: For an answer that cannot be written in one piece.
+
+        Returns:
+            Whether it is, or will be, answered; otherwise `__call__` has to follow, which begins where this ended.
+        """
+        begun = self._begin(scope, receive)
+        if begun is None:
+            return False
+        scope[_BEGUN] = begun
+        route, request = begun
+        if self._drain.is_draining or not self._is_done_again(route, request, partial(self._finish, request, send)):
+            return False
+        del scope[_BEGUN]
+        self._lines.begin()
+        self._drain.enter()
+        return True
+
+    def _is_done_again(self, route: HotRoute, request: Request, finish: hot.Finish) -> bool:
+        """Recognise the key, and see whether the route can answer at once."""
+        headers = request.headers
+        try:
+            key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+            principal = request.principal = self._checker.recognise(key)
+        except errors.Unauthenticated:
+            return False
+        wire: leaving.Wire = request.scope[leaving.WIRE]
+        raw = wire.peek_body()
+        if route.again is None or principal is None or raw is None or route.scope not in principal.scopes:
+            return False
+        request.was_compared = True
+        request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
+        return route.again(request, principal, finish)
+
+    def _finish(self, request: Request, send: Send, answer: hot.Reply | Exception) -> None:
+        """End a request that `at_once` began."""
+        wire: leaving.Wire = request.scope[leaving.WIRE]
+        if wire.has_left or (isinstance(answer, hot.Reply) and _write_whole(request, answer)):
+            self._end(request)
+        else:
+            task = asyncio.get_running_loop().create_task(self._finish_slowly(request, send, answer))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+
+    async def _finish_slowly(self, request: Request, send: Send, answer: hot.Reply | Exception) -> None:
+        token = REQUEST_ID.set(request.request_id)
+        try:
+            if isinstance(answer, hot.Reply):
+                await self._send(request, answer, send)
+            else:
+                await self._fail(request, answer, send)
+        finally:
+            self._end(request)
+            REQUEST_ID.reset(token)
+
+    def _end(self, request: Request) -> None:
+        self._drain.leave()
+        self._lines.end_hot(request, self._monotonic() - request.began_s)
+        del request.scope[leaving.WIRE]
+
+    async def _fail(self, request: Request, error: Exception, send: Send) -> None:
+        _name_scope(request)
+        await self._send_response(request, edge.answer(error, request.scope, self._dialects), send)
+
+    def _begin(self, scope: Scope, receive: Receive) -> tuple[HotRoute, Request] | None:
+        """Take note of a request; None where it is not for this door."""
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            return None
         headers = hot.first_of_each(scope["headers"])
         given = headers.get(b"x-request-id")
         is_usable = given is not None and _REQUEST_ID.fullmatch(given)
         request_id = given.decode() if given is not None and is_usable else middleware.new_request_id()
-        return Request(
+        return route, Request(
             scope, receive, headers=headers, request_id=request_id, route=route.path, began_s=self._monotonic()
         )
 
     async def _answer(self, route: HotRoute, request: Request) -> hot.Answer:
-        headers = request.headers
-        key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-        principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
+        headers, principal = request.headers, request.principal
+        if principal is None:
+            key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+            principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
         if middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes):
             raise middleware.too_large(self._max_body_bytes)
         require_scope(principal, route.scope)
@@ -126,6 +207,10 @@ class HotDoor:
         elif len(raw) > self._max_body_bytes:
             raise middleware.too_large(self._max_body_bytes)
         request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
+        if route.again is not None and not request.was_compared:
+            told: asyncio.Future[hot.Reply | Exception] = asyncio.get_running_loop().create_future()
+            if route.again(request, principal, told.set_result):
+                return _raised(await told)
         body = decode(route.decoder, raw)
         return await route.handler(request, body, principal)
 
@@ -178,6 +263,12 @@ class HotDoor:
             request.status = 200
             await send({"type": "http.response.start", "status": 200, "headers": _hardened(raw, request)})
             await leaving.while_connected(request, _pump(request, stream.events, send))
+
+
+def _raised(answer: hot.Reply | Exception) -> hot.Reply:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _name_scope(request: Request) -> None:

@@ -4,10 +4,13 @@ import asyncio
 import resource
 import sys
 import urllib.parse
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 from weakref import WeakKeyDictionary
 
 import httptools
+import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trainyard.core.http.cycle import Cycle, Outbox
@@ -45,6 +48,9 @@ _CLOCK_S: Final = 0.001
 """What uvloop's clock counts in."""
 
 
+AtOnce = Callable[[Scope, Receive, Send], bool]
+
+
 class BoundedHeads(HttpToolsProtocol):
     """Uvicorn's protocol, which bounds neither connections nor time and size of a head nor the pace of a body.
 
@@ -52,6 +58,7 @@ class BoundedHeads(HttpToolsProtocol):
     (7.8) allows; uvicorn would take the body for the next request. A head costs a descriptor and memory, and needs no
     key. Timers are set for what really waits: a head that comes whole needs none, and a kept connection has one that is
     looked at, not one per request. Requests are `Cycle`s. A request whose head is that of the one before is not parsed.
+    An application that has `at_once` (see `door.HotDoor`) is asked for each request before a task is made for it.
 
     Attributes:
         head_timeout_s: After this, a connection whose headers are not complete is closed.
@@ -80,6 +87,10 @@ class BoundedHeads(HttpToolsProtocol):
     _idle_since: float | None = None
     _known: KnownHead | None = None
     _begun = 0
+
+    def __init__(self, config: uvicorn.Config, *args: Any, **named: Any) -> None:
+        super().__init__(config, *args, **named)
+        self._at_once: AtOnce | None = getattr(self.app, "at_once", None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, unless there are too many connections."""
@@ -275,7 +286,8 @@ class BoundedHeads(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._at_once is None or not self._at_once(cycle.scope, cycle.receive, cycle.send):
+            super()._start_asgi_task(cycle, app)
 
     def _complete_scope(self, scope: Any) -> str:
         """Fill in what stands in the request line, as uvicorn does; returns the version of HTTP."""

@@ -45,12 +45,13 @@ class Request:
         status: Of the answer; 499 until there is one, and for a client that leaves a stream.
         sent_bytes: Of the answer's body, so far.
         notes: Further fields of the access line.
+        was_compared: Whether it is known that no equal request can answer it.
         raw: The body as it came; empty when it is longer than `KEPT_BODY_BYTES`, since it would be there twice.
     """
 
     __slots__ = (
         *("scope", "receive", "headers", "request_id", "route"),
-        *("began_s", "principal", "status", "sent_bytes", "notes", "raw"),
+        *("began_s", "principal", "status", "sent_bytes", "notes", "raw", "was_compared"),
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class Request:
         self.sent_bytes = 0
         self.notes: dict[str, object] | None = None
         self.raw = b""
+        self.was_compared = False
 
     def header(self, name: bytes) -> str | None:
         """Read one header, by its name in lower case; None when it is absent."""
@@ -124,6 +126,13 @@ class Stream:
 Answer = msgspec.Struct | Reply | Stream | Response
 Handler = Callable[[Request, Body, Principal], Awaitable[Answer]]
 
+Finish = Callable[[Reply | Exception], None]
+"""Takes an answer, or the reason why there is none."""
+
+Again = Callable[[Request, Principal, Finish], bool]
+"""Answers a request as an equal one was answered before: `again(request, principal, finish)`, where `request.raw` is
+the body. False, and nothing has happened, where it has to be worked on; else `finish` is called later, once."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -140,6 +149,7 @@ class HotRoute(NamedRoute):
         event_type: Struct of one server-sent event, where the route can answer with a stream.
         raises: Errors of the route beyond those that its form brings along, for the documentation.
         caches: Whether it can answer with what was kept, for the documentation.
+        again: Is asked before the handler, if anything.
         summary: One line for the documentation.
     """
 
@@ -156,6 +166,7 @@ class HotRoute(NamedRoute):
         event_type: type[msgspec.Struct] | None = None,
         raises: Sequence[type[errors.TrainyardError]] = (),
         caches: bool = False,
+        again: Again | None = None,
     ) -> None:
         self.handler = handler
         self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(request_type)
@@ -166,6 +177,7 @@ class HotRoute(NamedRoute):
         self.event_type = event_type
         self.raises = tuple(raises)
         self.caches = caches
+        self.again = again
         self.summary = summary
         super().__init__(path, self._answer, methods=["POST"], name=handler.__name__)
 
@@ -189,6 +201,7 @@ def hot_route(
     event_type: type[msgspec.Struct] | None = None,
     raises: Sequence[type[errors.TrainyardError]] = (),
     caches: bool = False,
+    again: Again | None = None,
 ) -> HotRoute:
     """Make a hot route; `handler(request, body, principal)` answers with a struct, a `Reply` or a `Stream`."""
     return HotRoute(
@@ -202,6 +215,7 @@ def hot_route(
         event_type=event_type,
         raises=raises,
         caches=caches,
+        again=again,
     )
 
 

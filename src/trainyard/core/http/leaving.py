@@ -32,6 +32,10 @@ class Wire(Protocol):
         """Call it no more."""
         ...
 
+    def peek_body(self) -> bytes | None:
+        """Look at the body, when all of it has come; None when there is more to receive."""
+        ...
+
     def take_body(self) -> bytes | None:
         """Take the body, when all of it has come; None when there is more to receive."""
         ...

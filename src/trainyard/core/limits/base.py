@@ -56,6 +56,10 @@ class Limiter(Protocol):
         """
         ...
 
+    def count_at_once(self, subjects: Sequence[Subject]) -> Passed | None:
+        """Do as `count` without waiting for anything; None, and nothing is counted, where it refuses or has to wait."""
+        ...
+
     async def uncount(self, passed: Passed) -> None:
         """Take back a request that was counted, once, since nothing came of it; it leaves the window."""
         ...

@@ -106,12 +106,26 @@ class MemoryLimiter:
 
     async def count(self, subjects: Sequence[Subject]) -> Passed:
         """Count one request that holds nothing; see `base.Limiter`."""
-        clock = self._clock
-        now_s, wall_s = clock.monotonic(), clock.now()
-        accounts = self._found(subjects, now_s, wall_s)
-        if accounts is None:
-            accounts, now_s, wall_s = await self._loaded(subjects)
+        passed = self.count_at_once(subjects)
+        if passed is not None:
+            return passed
+        accounts, now_s, wall_s = await self._loaded(subjects)
         self._check(accounts, _NOTHING, now_s, wall_s)
+        return self._counted(subjects, accounts, now_s)
+
+    def count_at_once(self, subjects: Sequence[Subject]) -> Passed | None:
+        """Count unless it is refused or has to wait; see `base.Limiter`."""
+        clock, window_s = self._clock, self._window_s
+        now_s = clock.monotonic()
+        accounts = self._found(subjects, now_s, clock.now())
+        if accounts is None:
+            return None
+        for account in accounts:
+            if not account.admits(_NOTHING, now_s, window_s):
+                return None
+        return self._counted(subjects, accounts, now_s)
+
+    def _counted(self, subjects: Sequence[Subject], accounts: list[Account], now_s: float) -> Counted:
         for account in accounts:
             if account.subject.limits.requests is not None:
                 account.begun_s.append(now_s)

@@ -126,6 +126,10 @@ class RedisLimiter:
         requests, tokens = self._standings(subjects, left)
         return RedisCounted(id=name, subjects=tuple(subjects), requests=requests, tokens=tokens)
 
+    def count_at_once(self, subjects: Sequence[Subject]) -> Passed | None:
+        """Tell nothing: the counters are elsewhere."""
+        return None
+
     async def uncount(self, passed: Passed) -> None:
         """Take back a request that was counted; told later while Redis is away."""
         assert isinstance(passed, RedisCounted)

@@ -1,12 +1,15 @@
 """The Meter Protocol: let in, do the work, settle. Services see nothing else of limits and ledger."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from trainyard.core.db.writer import Write
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
+
+Headers = Sequence[tuple[bytes, bytes]]
+Done = Callable[[Exception | None], None]
 
 
 class Charge(Protocol):
@@ -21,7 +24,7 @@ class Charge(Protocol):
     """
 
     @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]:
+    def headers(self) -> Headers:
         """`x-ratelimit-*` and IETF `RateLimit` headers of the answer; empty when nothing is limited."""
         ...
 
@@ -65,5 +68,19 @@ class Meter(Protocol):
         """Let a request in whose answer is there already, a `cached` job: nothing is held while it goes out.
 
         Raises as `Limiter.count`.
+        """
+        ...
+
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> Headers | None:
+        """Do as `hit` and `settle` without waiting: count a `cached` job and begin to write it down.
+
+        Args:
+            principal: Who asks.
+            job: What for.
+            used: As the answer says it.
+            done: Called later, once: with None when the entry is durable, else with the reason why nothing is charged.
+
+        Returns:
+            Headers of the answer; None, and nothing has happened, where it cannot be done at once, or is refused.
         """
         ...

@@ -1,16 +1,20 @@
 """Letting work in by the limits, and charging what it used."""
 
+import asyncio
+import functools
 from collections.abc import Callable, Sequence
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
+from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.base import Limiter
-from trainyard.core.limits.types import Amount, Subject
+from trainyard.core.limits.types import Amount, Passed, Subject
 from trainyard.core.metering import headers
+from trainyard.core.metering.base import Done
 from trainyard.core.metering.charges import MeteredCharge, Parts, Recorder, drained
 from trainyard.core.metering.hits import HitCharge
 from trainyard.core.metering.meters import MeterMetrics
-from trainyard.core.metering.types import Job
+from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
 from trainyard.core.telemetry import Metrics
 
@@ -81,9 +85,36 @@ class Metering:
         parts.metrics.pass_by(job.route)
         return HitCharge(parts, principal, job, passed, began_s if job.began_s is None else job.began_s)
 
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> headers.Headers | None:
+        """Count a request whose answer is there already, and begin to write it down; see `Meter.hit_at_once`."""
+        parts = self._parts
+        passed = parts.limiter.count_at_once(self._subjects(principal))
+        if passed is None:
+            return None
+        entry = parts.entry(principal, job, used, job.began_s or parts.clock.monotonic())
+        try:
+            written = parts.ledger.submit(entry)
+        except errors.TrainyardError:
+            parts.finish(parts.limiter.uncount(passed))
+            return None
+        parts.metrics.pass_by(job.route)
+        written.add_done_callback(functools.partial(self._after_hit, passed, entry, done))
+        return headers.of_passed(passed, parts.window_s)
+
     async def aclose(self) -> None:
         """Wait for charges whose callers have left; the ledger's writer has to close after this."""
         await drained(self._parts.tasks)
+
+    def _after_hit(self, passed: Passed, entry: Entry, done: Done, written: "asyncio.Future[bool]") -> None:
+        error = written.exception()
+        assert error is None or isinstance(error, Exception), "nobody cancels it"
+        if error is None:
+            self._parts.metrics.end_hit("cached")
+            self._parts.metrics.use(entry)
+        else:
+            self._parts.metrics.end_hit("lost")
+            self._parts.finish(self._parts.limiter.uncount(passed))
+        done(error)
 
     def _explain(self, error: errors.TrainyardError) -> None:
         """Add what the headers of the answer need."""

@@ -10,13 +10,13 @@ from trainyard.core import errors
 from trainyard.core.db.writer import Write
 from trainyard.core.http import leaving
 from trainyard.core.http.dialects import Dialect
-from trainyard.core.http.hot import Reply, Request, Stream
+from trainyard.core.http.hot import Finish, Reply, Request, Stream
 from trainyard.core.idempotency import Answer, Scope, Ticket
+from trainyard.core.metering.base import Headers
 from trainyard.core.principal import Principal
 from trainyard.serving.cache import policy
 from trainyard.serving.call import Call
-from trainyard.serving.hits import Hit
-from trainyard.serving.repeats import Name, Written
+from trainyard.serving.repeats import Name
 from trainyard.serving.routes import sse
 from trainyard.serving.service import ServingService
 from trainyard.serving.streams import Event
@@ -57,7 +57,7 @@ async def answer(
     request: Request,
     principal: Principal,
     body: msgspec.Struct,
-    ask: Ask | Callable[[], Ask],
+    ask: Ask,
     *,
     whole: Callable[[Work, Sequence[Choice]], msgspec.Struct],
     writer: Callable[[Work], Writer] | None,
@@ -71,7 +71,7 @@ async def answer(
         request: The request.
         principal: Who asks.
         body: As it came; under one `Idempotency-Key` it has to be the same.
-        ask: What it asks for; a function is called only when it has to be known.
+        ask: What it asks for.
         whole: Writes a whole answer.
         writer: Writes a stream; None = the answer is wanted as a whole.
         dialect: In which errors in the middle of a stream are written.
@@ -82,18 +82,12 @@ async def answer(
         ClientDisconnect: The caller has left.
     """
     name = _name(request, principal) if writer is None else None
-    if name is not None and (known := service.repeating.known.find(name)) is not None:
-        reply = await _again(service, request, principal, *known)
-        if reply is not None:
-            return reply
-        service.repeating.known.drop(name)
     call = make_call(request, principal, is_stream=writer is not None, cache=cache)
-    asked = ask if isinstance(ask, Ask) else ask()
 
     async def make(ticket: Ticket | None) -> Reply | Stream:
         if writer is None:
-            return await _whole(service, request, call, asked, whole, ticket, name)
-        work = await leaving.while_connected(request, service.open(call, asked))
+            return await _whole(service, request, call, ask, whole, ticket, name)
+        work = await leaving.while_connected(request, service.open(call, ask))
         return await _stream(request, work, writer(work), dialect, ticket)
 
     return await once(service, request, principal, body, make)
@@ -223,17 +217,26 @@ def _name(request: Request, principal: Principal) -> Name | None:
     return principal.tenant, request.route, request.raw
 
 
-async def _again(
-    service: ServingService, request: Request, principal: Principal, hit: Hit, written: Written
-) -> Reply | None:
-    """Answer a request that was a hit before, when it still is one."""
-    repeating, clock = service.repeating, service.clock
+def again(service: ServingService, request: Request, principal: Principal, finish: Finish) -> bool:
+    """Answer a request that was a hit before, when it still is one; see `hot.Again`."""
+    name, repeating = _name(request, principal), service.repeating
+    known = None if name is None else repeating.known.find(name)
+    if name is None or known is None:
+        return False
+    hit, written = known
     if not repeating.holds(principal, hit):
-        return None
-    began_s = clock.monotonic()
-    charge = await leaving.while_connected(request, repeating.let_in(principal, request.route, request.request_id, hit))
-    await repeating.settle(charge, hit, began_s, request.note)
-    return Reply(written.again(clock), [*charge.headers, HIT])
+        repeating.known.drop(name)
+        return False
+
+    headers: Headers | None = None
+
+    def done(error: Exception | None) -> None:
+        repeating.end(hit, request.began_s, is_paid=error is None)
+        request.notes = hit.notes
+        finish(Reply(written.again(service.clock), (*(headers or ()), HIT)) if error is None else error)
+
+    headers = repeating.let_in(principal, request.route, request.request_id, hit, request.began_s, done)
+    return headers is not None
 
 
 async def _stream(request: Request, work: Work, writer: Writer, dialect: Dialect, ticket: Ticket | None) -> Stream:

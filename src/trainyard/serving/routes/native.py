@@ -1,6 +1,7 @@
 """The native routes: `/v1/generate`, `/v1/generate/batch`, and `/v1/stream`, piece by piece."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
@@ -36,7 +37,7 @@ def _generate(service: ServingService) -> HotRoute:
             request,
             principal,
             body,
-            lambda: ask(body),
+            ask(body),
             whole=_whole,
             writer=None,
             dialect="native",
@@ -53,6 +54,7 @@ def _generate(service: ServingService) -> HotRoute:
         caches=True,
         dialect="native",
         summary="Continue a prompt",
+        again=partial(answering.again, service),
     )
 
 

@@ -1,6 +1,7 @@
 """OpenAI's `/v1/chat/completions` and `/v1/completions`, whole or as server-sent events, and `/v1/embeddings`."""
 
 from collections.abc import Awaitable
+from functools import partial
 
 from trainyard.core import errors
 from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
@@ -33,7 +34,7 @@ def _chat(service: ServingService) -> HotRoute:
                 request,
                 principal,
                 body,
-                lambda: openai_asks.of_chat(body),
+                openai_asks.of_chat(body),
                 whole=lambda work, choices: openai_chat.response(head(work), work, choices),
                 writer=(lambda work: openai_chat.ChunkWriter(head(work), work)) if body.stream else None,
                 dialect="openai",
@@ -51,6 +52,7 @@ def _chat(service: ServingService) -> HotRoute:
         caches=True,
         dialect="openai",
         summary="Answer a chat; with `stream` as server-sent events",
+        again=partial(answering.again, service),
     )
 
 
@@ -64,7 +66,7 @@ def _completion(service: ServingService) -> HotRoute:
             request,
             principal,
             body,
-            lambda: openai_asks.of_completion(body),
+            openai_asks.of_completion(body),
             whole=lambda work, choices: openai_text.response(head(work), work, choices),
             writer=(lambda work: openai_text.ChunkWriter(head(work), work)) if body.stream else None,
             dialect="openai",
@@ -81,6 +83,7 @@ def _completion(service: ServingService) -> HotRoute:
         caches=True,
         dialect="openai",
         summary="Continue a prompt; with `stream` as server-sent events",
+        again=partial(answering.again, service),
     )
 
 

@@ -1,10 +1,7 @@
 """Letting in and paying for a request that is equal to one that was a hit, without making anything of it anew."""
 
-from collections.abc import Callable
-
-from trainyard.core import errors
-from trainyard.core.metering.base import Charge
-from trainyard.core.metering.types import Job, Used
+from trainyard.core.metering.base import Done, Headers
+from trainyard.core.metering.types import Job
 from trainyard.core.principal import Principal
 from trainyard.serving.hits import Hit
 from trainyard.serving.repeats import Repeats
@@ -31,7 +28,7 @@ class Repeating:
         if answers is None or work.key is None or work.entry is None:
             return None
         raw = answers.peek(work.key)
-        return None if raw is None else Hit(work.ask, work.target, work.key, raw, work.entry)
+        return None if raw is None else Hit.of(work.ask, work.target, work.key, raw, work.entry)
 
     def holds(self, principal: Principal, hit: Hit) -> bool:
         """Whether the request would be the same hit for this caller now; says no when it is not sure."""
@@ -40,56 +37,39 @@ class Repeating:
             return False
         return answers.peek(hit.key) is hit.raw
 
-    async def let_in(self, principal: Principal, route: str, request_id: str, hit: Hit) -> Charge:
-        """Let a request in; whoever calls this has to settle it.
+    def let_in(
+        self, principal: Principal, route: str, request_id: str, hit: Hit, began_s: float, done: Done
+    ) -> Headers | None:
+        """Let a request in and pay for it; None, and nothing has happened, where that cannot be done at once.
 
-        Raises:
-            errors.TrainyardError: As `Meter.hit`.
+        Args:
+            principal: Who asks.
+            route: Template of the path.
+            request_id: Of the request.
+            hit: What it comes to.
+            began_s: Moment of `clock.monotonic` at which it came.
+            done: As `Meter.hit_at_once`.
+
+        Returns:
+            Headers of the answer, which goes out when `done` is called.
         """
-        target = hit.target
+        target, entry = hit.target, hit.entry
         job = Job(
             route=route,
             model=target.name,
             request_id=request_id,
-            prompt_tokens=hit.entry.prompt_tokens,
+            prompt_tokens=entry.prompt_tokens,
             max_completion_tokens=0,
             prices=target.prices,
             cached=True,
+            began_s=began_s,
         )
-        charge = await self._parts.meter.hit(principal, job)
-        if self._parts.answers is not None:
+        headers = self._parts.meter.hit_at_once(principal, job, hit.used, done)
+        if headers is not None and self._parts.answers is not None:
             self._parts.answers.metrics.hits.inc()
-        return charge
+        return headers
 
-    async def settle(self, charge: Charge, hit: Hit, began_s: float, note: Callable[..., None]) -> None:
-        """Pay, as `Work.settle`.
-
-        Args:
-            charge: Of this request.
-            hit: What it came to.
-            began_s: Moment of `clock.monotonic` at which it came.
-            note: Takes fields of its log line.
-        """
-        parts, usage, target = self._parts, hit.entry.usage, hit.target
-        used = Used(
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            cached_tokens=usage.cached_tokens,
-        )
-        metrics = parts.metrics.of(target.base_model)
-        try:
-            await charge.settle(used)
-        except errors.TrainyardError:
-            await charge.refund()
-            metrics.end("failed", parts.clock.monotonic() - began_s, None)
-            raise
-        metrics.end("done", parts.clock.monotonic() - began_s, None)
-        note(
-            model=target.name,
-            outcome="done",
-            cache="hit",
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-        )
-        if hit.ask.end_user:
-            note(end_user=hit.ask.end_user)
+    def end(self, hit: Hit, began_s: float, *, is_paid: bool) -> None:
+        """Count a request whose `done` was called."""
+        metrics = self._parts.metrics.of(hit.target.base_model)
+        metrics.end("done" if is_paid else "failed", self._parts.clock.monotonic() - began_s, None)
