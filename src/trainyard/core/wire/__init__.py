@@ -7,8 +7,8 @@ from trainyard.core.wire.answer import Answer
 from trainyard.core.wire.connection import Connection
 from trainyard.core.wire.failures import ConnectFailed, Dropped, NotHttp, Stage, TimedOut, TooLong, WireError
 from trainyard.core.wire.origin import Origin
-from trainyard.core.wire.peer import KEEP_ALIVE_S, Peer
-from trainyard.core.wire.pool import Pool
+from trainyard.core.wire.peer import Peer
+from trainyard.core.wire.pool import KEEP_ALIVE_S, Pool
 
 __all__ = [
     "KEEP_ALIVE_S",

@@ -119,6 +119,8 @@ class Answer:
     def on_headers_complete(self) -> None:
         """Take the head, unless it is an interim one, after which the real one follows."""
         status = self._parser.get_status_code()
+        if status < 100:
+            raise NotHttp("no such status")
         if status < 200 and status != _SWITCHING:
             self._fields = []
             return

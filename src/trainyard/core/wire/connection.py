@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
         "_is_asked",
         "_is_first",
         "_is_paused",
+        "_is_whole",
         "_loop",
         "_most_bytes",
         "_on_end",
@@ -54,7 +55,8 @@ class Connection(asyncio.Protocol):
         self._is_asked = False
         self._is_first = False
         self._is_paused = False
-        self._most_bytes = 0
+        self._is_whole = False
+        self._most_bytes = MAX_UNREAD_BYTES
         self._timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -64,14 +66,15 @@ class Connection(asyncio.Protocol):
         """Send a request; what is returned is done when `answer` can be used, and raises a `WireError` if it never can.
 
         Args:
-            head: By `Origin.post_head`.
+            head: By `Origin.head`.
             body: Of any length.
             deadline_s: Time of the loop.
             most_bytes: 0 waits for the first block of the body, more for the end of a body that may be so long. That is
                 for the status 200; an answer with any other can be used as soon as its head has come.
         """
         self._is_asked = self._is_first = True
-        self._most_bytes = most_bytes
+        self._is_whole = most_bytes > 0
+        self._most_bytes = most_bytes or MAX_UNREAD_BYTES
         self.answer.begin()
         waiting = self._wait(deadline_s)
         transport = self._transport
@@ -94,12 +97,11 @@ class Connection(asyncio.Protocol):
         if not answer.blocks and not answer.is_complete:
             if self._failure is not None:
                 raise self._failure
-            self._is_first = False
-            self._most_bytes = 0
+            self._is_first = self._is_whole = False
+            self._most_bytes = MAX_UNREAD_BYTES
+            self._resume()
             await self._wait(deadline_s)
-        block = answer.take()
-        self._resume()
-        return block
+        return answer.take()
 
     @property
     def is_free(self) -> bool:
@@ -141,7 +143,7 @@ class Connection(asyncio.Protocol):
         except NotHttp as failure:
             self._end(failure)
             return
-        if answer.unread_bytes > MAX_UNREAD_BYTES:
+        if answer.unread_bytes > self._most_bytes:
             self._bound()
         waiter = self._waiter
         if waiter is not None and (answer.is_complete or self._can_be_used()):
@@ -150,19 +152,21 @@ class Connection(asyncio.Protocol):
                 waiter.set_result(None)
 
     def eof_received(self) -> None:
-        """Take the end of what the server sends as the end of the connection; the loop calls it."""
-        self._end(None)
+        """Take the end of what the server sends as the end of the connection, and of a body that has no other."""
+        if self.answer.ends_with_connection:
+            self.answer.is_complete = True
+        self._end(Dropped(self._stage()))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection; the loop calls it."""
-        self._end(None if exc is None else Dropped(self._stage()))
+        self._end(Dropped(self._stage()))
 
     # ---------------------------------------------------------------- waiting
     def _can_be_used(self) -> bool:
         answer = self.answer
         if answer.status != 200 and self._is_first:
             return answer.status > 0
-        return bool(answer.blocks) and not self._most_bytes
+        return bool(answer.blocks) and not self._is_whole
 
     def _wait(self, deadline_s: float) -> asyncio.Future[None]:
         waiter = self._waiter = self._loop.create_future()
@@ -187,9 +191,8 @@ class Connection(asyncio.Protocol):
 
     def _bound(self) -> None:
         """Keep what waits to be read within bounds."""
-        if self._most_bytes and self.answer.status == 200:
-            if self.answer.unread_bytes > self._most_bytes:
-                self._end(TooLong("the answer is longer than it may be"))
+        if self._is_whole and self.answer.status == 200:
+            self._end(TooLong("the answer is longer than it may be"))
         elif not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
@@ -206,14 +209,11 @@ class Connection(asyncio.Protocol):
             return Stage.BODY
         return Stage.HEAD if self.answer.has_begun else Stage.NOTHING
 
-    def _end(self, failure: WireError | None) -> None:
-        """Close once, and tell who waits; without a failure a body may end here that has no other end."""
+    def _end(self, failure: WireError) -> None:
+        """Close once, and tell who waits."""
         if self._failure is not None:
             return
-        answer = self.answer
-        if failure is None and answer.ends_with_connection:
-            answer.is_complete = True
-        self._failure = failure or Dropped(self._stage())
+        self._failure = failure
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
@@ -225,7 +225,8 @@ class Connection(asyncio.Protocol):
         waiter, self._waiter = self._waiter, None
         if waiter is None or waiter.done():
             return
-        if self.answer.is_complete or self._can_be_used():
+        failure = cast(WireError, self._failure)
+        if not isinstance(failure, TooLong) and (self.answer.is_complete or self._can_be_used()):
             waiter.set_result(None)
         else:
-            waiter.set_exception(cast(WireError, self._failure))
+            waiter.set_exception(failure)

@@ -3,14 +3,37 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
 
 from trainyard.core.wire.connection import Connection
 from trainyard.core.wire.failures import ConnectFailed, TimedOut
+from trainyard.core.wire.origin import Origin, trusting
 
-KEEP_ALIVE_S: Final = 4.0
-"""Shorter than the 5 s of uvicorn, below which most of these servers run, so that none closes under a request."""
+Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Finds the addresses of a host, the one to try first at the front; raises OSError when there are none."""
+
+
+async def lookup(host: str, port: int) -> Sequence[str]:
+    """Ask the system."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """How connections are made and kept.
+
+    Attributes:
+        keep_alive_s: Longest time that a connection waits for its next request.
+        tls: Whose certificates are believed; those that this machine believes when left out.
+        resolve: Finds addresses.
+    """
+
+    keep_alive_s: float
+    tls: ssl.SSLContext | None
+    resolve: Resolve
 
 
 class Peer:
@@ -19,10 +42,12 @@ class Peer:
     There is no bound on how many: who sends requests decides how many go at once.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, on_open: Callable[[Connection], None]) -> None:
-        self._host = host
-        self._port = port
-        self._tls = tls
+    def __init__(self, origin: Origin, rules: Rules, on_open: Callable[[Connection], None]) -> None:
+        self._host = origin.host
+        self._port = origin.port
+        self._tls = (rules.tls or trusting()) if origin.is_tls else None
+        self._keep_alive_s = rules.keep_alive_s
+        self._resolve = rules.resolve
         self._on_open = on_open
         self._kept: list[Connection] = []
         self._sweep: asyncio.TimerHandle | None = None
@@ -32,7 +57,7 @@ class Peer:
         if not self._kept:
             return None
         connection = self._kept.pop()
-        if now_s - connection.kept_at_s < KEEP_ALIVE_S:
+        if now_s - connection.kept_at_s < self._keep_alive_s:
             return connection
         connection.close()
         self._sweep_old(now_s)
@@ -51,7 +76,7 @@ class Peer:
         until_s = min(deadline_s, loop.time() + connect_timeout_s)
         try:
             async with asyncio.timeout_at(until_s):
-                return await self._first_of(await self._addresses(loop), until_s, loop)
+                return await self._first_of(await self._resolve(self._host, self._port), until_s, loop)
         except TimeoutError as error:
             if until_s == deadline_s:
                 raise TimedOut("the deadline is over") from error
@@ -67,7 +92,7 @@ class Peer:
         connection.rest()
         self._kept.append(connection)
         if self._sweep is None:
-            self._sweep = asyncio.get_running_loop().call_later(KEEP_ALIVE_S, self._sweep_now)
+            self._sweep = asyncio.get_running_loop().call_later(self._keep_alive_s, self._sweep_now)
 
     def forget(self, connection: Connection) -> None:
         """Take out a connection that has ended."""
@@ -81,10 +106,6 @@ class Peer:
             self._sweep = None
 
     # ------------------------------------------------------------- connecting
-    async def _addresses(self, loop: asyncio.AbstractEventLoop) -> Sequence[str]:
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
     async def _first_of(self, addresses: Sequence[str], until_s: float, loop: asyncio.AbstractEventLoop) -> Connection:
         failure: OSError = OSError("a name without addresses")
         for tried, address in enumerate(addresses):
@@ -110,8 +131,8 @@ class Peer:
         loop = asyncio.get_running_loop()
         self._sweep_old(loop.time())
         if self._kept:
-            self._sweep = loop.call_at(self._kept[0].kept_at_s + KEEP_ALIVE_S, self._sweep_now)
+            self._sweep = loop.call_at(self._kept[0].kept_at_s + self._keep_alive_s, self._sweep_now)
 
     def _sweep_old(self, now_s: float) -> None:
-        for connection in [one for one in self._kept if now_s - one.kept_at_s >= KEEP_ALIVE_S]:
+        for connection in [one for one in self._kept if now_s - one.kept_at_s >= self._keep_alive_s]:
             connection.close()

@@ -2,22 +2,30 @@
 
 import asyncio
 import ssl
+from typing import Final
 from weakref import WeakSet, WeakValueDictionary
 
 from trainyard.core.wire.connection import Connection
-from trainyard.core.wire.origin import Origin, trusting
-from trainyard.core.wire.peer import Peer
+from trainyard.core.wire.origin import Origin
+from trainyard.core.wire.peer import Peer, Resolve, Rules, lookup
+
+KEEP_ALIVE_S: Final = 4.0
+"""Shorter than the 5 s of uvicorn, below which most of these servers run, so that none closes under a request."""
 
 
 class Pool:
     """Finds peers, and closes every connection at the end.
 
     Args:
+        keep_alive_s: Longest time that a connection waits for its next request.
         tls: Whose certificates are believed; those that this machine believes when left out.
+        resolve: Finds the addresses of a host.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+    def __init__(
+        self, keep_alive_s: float = KEEP_ALIVE_S, tls: ssl.SSLContext | None = None, resolve: Resolve = lookup
+    ) -> None:
+        self._rules = Rules(keep_alive_s=keep_alive_s, tls=tls, resolve=resolve)
         self._peers: WeakValueDictionary[tuple[bool, str, int], Peer] = WeakValueDictionary()
         self._open: WeakSet[Connection] = WeakSet()
 
@@ -26,8 +34,7 @@ class Pool:
         key = (origin.is_tls, origin.host, origin.port)
         found = self._peers.get(key)
         if found is None:
-            tls = (self._tls or trusting()) if origin.is_tls else None
-            found = self._peers[key] = Peer(origin.host, origin.port, tls, self._open.add)
+            found = self._peers[key] = Peer(origin, self._rules, self._open.add)
         return found
 
     async def aclose(self) -> None:

@@ -129,7 +129,7 @@ class Transport:
     def _head(self, path: str) -> bytes:
         head = self._heads.get(path)
         if head is None:
-            head = self._heads[path] = self._origin.post_head(path, self._headers)
+            head = self._heads[path] = self._origin.head(path, self._headers)
         return head
 
     def _check_stream(self, answer: wire.Answer) -> None:
