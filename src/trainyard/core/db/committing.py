@@ -69,6 +69,18 @@ def connect(url: str, sync: str) -> Committer:
     return PostgresCommitter(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
 
 
+def connect_quick(url: str, sync: str) -> Committer | None:
+    """Open a connection whose commits wait for nobody, not even for the disk; None where there is no such thing.
+
+    Raises:
+        errors.Unavailable: The database is not there.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or sync != "normal":
+        return None
+    return SQLiteCommitter(parsed.database or "", sync, may_wait=False)
+
+
 def away(error: BaseException | None) -> errors.Unavailable:
     """Make the error of those who wait; the driver's words stay in the log."""
     made = errors.Unavailable(
@@ -83,12 +95,20 @@ def away(error: BaseException | None) -> errors.Unavailable:
 class SQLiteCommitter:
     """A connection to the file, with the pragmas of `connecting`."""
 
-    def __init__(self, path: str, sync: str) -> None:
+    def __init__(self, path: str, sync: str, *, may_wait: bool = True) -> None:
+        """Open the file.
+
+        Args:
+            path: Of the file.
+            sync: As of `Database`.
+            may_wait: Whether a commit waits for others who write, and at times moves the journal into the file; else it
+                fails at once where it would have to wait, and leaves the journal to another connection.
+        """
         with _sqlite_errors():
             self._connection = sqlite3.connect(
                 f"file:{quote(path)}?mode=rw",  # a file that is missing is not made: it would have no tables
                 uri=True,
-                timeout=_BUSY_TIMEOUT_S,
+                timeout=_BUSY_TIMEOUT_S if may_wait else 0.0,
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=256,
@@ -96,6 +116,8 @@ class SQLiteCommitter:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {sync}")
             self._connection.execute("PRAGMA foreign_keys = ON")
+            if not may_wait:
+                self._connection.execute("PRAGMA wal_autocheckpoint = 0")
 
     def commit(self, lists: Sequence[Sequence[Write]]) -> None:
         """Run all lists in one transaction; see `Committer`."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from trainyard.core import errors
 from trainyard.core.db import committing, writer_thread
+from trainyard.core.db.committing import Committer
 from trainyard.core.db.spool import Spool
 from trainyard.core.db.statements import Write
 from trainyard.core.db.writer_thread import Item, Outcome, WriterThread
@@ -14,15 +15,22 @@ from trainyard.core.db.writer_thread import Item, Outcome, WriterThread
 __all__ = ["GroupWriter", "Write"]
 
 _APART_S = 0.002
-"""Least time between two transactions: each costs as much as ten rows, and has the event loop wait for this process's
-interpreter several times. What comes after a while of quiet goes at once."""
+"""Least time between two transactions, since each costs as much as ten rows. What comes after a while of quiet goes at
+once."""
+
+_THREADS_TURN_S = 1.0
+"""How often the thread gets to commit what the event loop could: its connection also moves the journal into the file."""
 
 _STALL_S = 6.0
 """Longer than a healthy commit and than Postgres' own time-out of statements."""
 
 
 class GroupWriter:
-    """Commits what has gathered as one transaction, in one thread with a connection of its own.
+    """Commits what has gathered as one transaction: at once in the event loop, else in a thread of its own.
+
+    The event loop does it where a commit is nothing but a write to the system's memory, which SQLite's is without
+    `sync: full`: giving it to a thread costs three times as much, for the two fight for the interpreter. Whatever fails
+    or would have to wait there, the thread does, which has a connection of its own.
 
     For one event loop at a time. A database that is away is looked for twice a second; what is in the spool is
     written as soon as it is found, what dead processes left too.
@@ -40,6 +48,9 @@ class GroupWriter:
             max_waiting: Lists that may wait at once; one more is refused.
         """
         self._connect = functools.partial(committing.connect, url, sync)
+        self._connect_quick = functools.partial(committing.connect_quick, url, sync)
+        self._quick: Committer | None = None
+        self._thread_done_s = 0.0
         self._spool = spool
         self._max_waiting = max_waiting
         self._thread: WriterThread | None = None
@@ -65,6 +76,7 @@ class GroupWriter:
         """Connect and write what is in the spool; when the database is away it returns without, and goes on trying."""
         with suppress(errors.Unavailable):
             await self.write([])
+            self._quick = self._connect_quick()
 
     async def write(self, writes: Sequence[Write]) -> None:
         """Make one list durable in the database, all of it or nothing.
@@ -111,6 +123,9 @@ class GroupWriter:
         await asyncio.sleep(0)  # the last answers stand in the loop's queue before our own waking
         if self._watch is not None:
             self._watch.cancel()
+        quick, self._quick = self._quick, None
+        if quick is not None:
+            quick.close()
 
     # ------------------------------------------------------------------ inside
 
@@ -141,8 +156,20 @@ class GroupWriter:
         if thread.is_over:
             self._thread = None  # the next write begins another
             self._resolve(batch, committing.away(None))
-        elif batch:
+        elif batch and not self._has_committed(batch):
             thread.put(batch)
+
+    def _has_committed(self, batch: Sequence[Item]) -> bool:
+        """Commit here and now, unless it is the thread's turn, or it has something that came before, or it fails."""
+        is_turn = self._loop is None or self._loop.time() - self._thread_done_s > _THREADS_TURN_S
+        if self._quick is None or is_turn or self._waiting > len(batch):
+            return False
+        try:
+            self._quick.commit([item.writes for item in batch])
+        except errors.TrainyardError:
+            return False
+        self._resolve(batch, True)
+        return True
 
     def _look(self) -> None:
         """Look once a second whether a commit hangs."""
@@ -152,7 +179,7 @@ class GroupWriter:
 
     def _answer(self, items: Sequence[Item], outcome: Outcome) -> None:
         """Called in the thread."""
-        self._call(self._resolve, items, outcome)
+        self._call(self._after_thread, items, outcome)
 
     def _replayed(self) -> None:
         """Called in the thread."""
@@ -163,6 +190,11 @@ class GroupWriter:
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(function, *args)
+
+    def _after_thread(self, items: Sequence[Item], outcome: Outcome) -> None:
+        if outcome is True and self._loop is not None:
+            self._thread_done_s = self._loop.time()
+        self._resolve(items, outcome)
 
     def _resolve(self, items: Sequence[Item], outcome: Outcome) -> None:
         self._waiting -= len(items)
