@@ -10,7 +10,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 _KEPT: Final = "/%:@!$&'()*+,;=~-._"
 """Characters that a path has as they are; others are sent in percent encoding."""
 
-_NO_VALUE: Final = frozenset(chr(code) for code in (*range(0x20), 0x7F)) - {"\t"}
+_CONTROLS: Final = frozenset(chr(code) for code in (*range(0x20), 0x7F))
+_NO_VALUE: Final = _CONTROLS - {"\t"}
 _NO_NAME: Final = _NO_VALUE | frozenset(' \t"(),/:;<=>?@[\\]{}')
 
 
@@ -25,16 +26,16 @@ class Origin:
         prefix: Path of the URL, without a slash at its end.
 
     Raises:
-        ValueError: The URL is none of http or https, has a user, query or fragment, or a space or control code in it.
+        ValueError: The URL is none of http or https, has a user, query or fragment, or a control code in it.
     """
 
     __slots__ = ("authority", "host", "is_tls", "port", "prefix")
 
     def __init__(self, url: str) -> None:
-        if any(character in _NO_VALUE or character.isspace() for character in url):
-            raise ValueError("an address has no spaces and no control codes")
+        if not _CONTROLS.isdisjoint(url):
+            raise ValueError("an address has no control codes")
         parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname:
+        if parts.scheme not in _PORTS or not parts.hostname or " " in parts.hostname:
             raise ValueError("an address is http or https and has a host")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("an address has no user, query or fragment")

@@ -17,6 +17,7 @@ from trainyard.core.wire import Origin
         ("http://127.0.0.1:8000/v1", False, "127.0.0.1", 8000, "127.0.0.1:8000", "/v1"),
         ("http://[::1]:8000/v1", False, "::1", 8000, "[::1]:8000", "/v1"),
         ("https://[2001:db8::1]", True, "2001:db8::1", 443, "[2001:db8::1]", ""),
+        ("http://far/a b%20/(c)", False, "far", 80, "far", "/a%20b%20/(c)"),
         ("http://bücher.example/ü%20", False, "xn--bcher-kva.example", 80, "xn--bcher-kva.example", "/%C3%BC%20"),
     ],
 )
@@ -40,7 +41,7 @@ def test_a_base_url_is_taken_apart_once(
         "http://far/#a",
         "http://far/\r\nX: 1",
         "http://fa r/",
-        "http://far/a b",
+        "http://far/a\tb",
         "http://far/\x00",
         "http://far:99999",
         "http://far..example",
