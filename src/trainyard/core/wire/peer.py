@@ -11,6 +11,7 @@ import msgspec
 from trainyard.core.wire.connection import Connection
 from trainyard.core.wire.failures import ConnectFailed, TimedOut
 from trainyard.core.wire.origin import Origin, trusting
+from trainyard.core.wire.racing import first_of
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Finds the addresses of a host, the one to try first at the front; raises OSError when there are none."""
@@ -64,19 +65,16 @@ class Peer:
         return None
 
     async def connect(self, connect_timeout_s: float, deadline_s: float) -> Connection:
-        """Open a connection, one address of the server's name after the other.
-
-        Each address may take an equal part of the time that is left, since uvloop does not try them side by side.
+        """Open a connection to the address of the server's name that answers first.
 
         Raises:
             ConnectFailed: None stands in `connect_timeout_s`.
             TimedOut: `deadline_s`, a time of the loop, was over before.
         """
-        loop = asyncio.get_running_loop()
-        until_s = min(deadline_s, loop.time() + connect_timeout_s)
+        until_s = min(deadline_s, asyncio.get_running_loop().time() + connect_timeout_s)
         try:
             async with asyncio.timeout_at(until_s):
-                return await self._first_of(await self._resolve(self._host, self._port), until_s, loop)
+                return await first_of(await self._resolve(self._host, self._port), self._open)
         except TimeoutError as error:
             if until_s == deadline_s:
                 raise TimedOut("the deadline is over") from error
@@ -106,18 +104,8 @@ class Peer:
             self._sweep = None
 
     # ------------------------------------------------------------- connecting
-    async def _first_of(self, addresses: Sequence[str], until_s: float, loop: asyncio.AbstractEventLoop) -> Connection:
-        failure: OSError = OSError("a name without addresses")
-        for tried, address in enumerate(addresses):
-            share_s = (until_s - loop.time()) / (len(addresses) - tried)
-            try:
-                async with asyncio.timeout(share_s):
-                    return await self._open(address, loop)
-            except OSError as error:  # TimeoutError is one
-                failure = error
-        raise failure
-
-    async def _open(self, address: str, loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _open(self, address: str) -> Connection:
+        loop = asyncio.get_running_loop()
         name = self._host if self._tls else None
         _, connection = await loop.create_connection(
             lambda: Connection(loop, self.forget), address, self._port, ssl=self._tls, server_hostname=name

@@ -1,6 +1,8 @@
 """Framings of answers, from one read or many."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainyard.core import wire
 from trainyard.core.wire.answer import MAX_HEAD_BYTES, Answer
@@ -202,3 +204,21 @@ def test_interim_heads_count_into_the_bound() -> None:
 
     with pytest.raises(wire.NotHttp):
         feed()
+
+
+@given(st.data())
+def test_damaged_answers_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    """Bytes of real answers, some of them changed, cut anywhere into reads."""
+    raw = bytearray(
+        b"".join(CASES[name][0] for name in data.draw(st.lists(st.sampled_from(sorted(CASES)), max_size=3)))
+    )
+    for at in data.draw(st.lists(st.integers(0, max(0, len(raw) - 1)), max_size=4)):
+        raw[at : at + 1] = data.draw(st.binary(max_size=3))
+    answer = Answer()
+    try:
+        for at in range(0, len(raw), step := data.draw(st.integers(1, 50))):
+            answer.feed(bytes(raw[at : at + step]))
+    except wire.NotHttp:
+        assert not answer.is_complete
+    assert answer.unread_bytes == len(answer.take())
+    assert answer.headers.keys() == {name.lower() for name in answer.headers}

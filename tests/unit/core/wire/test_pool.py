@@ -3,7 +3,8 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from tests.unit.core.wire import scripted
 from tests.unit.core.wire.scripted import OK, Act, Client, Server, Step
 from trainyard.core import wire
+from trainyard.core.wire.racing import HEAD_START_S, first_of
 
 PEM = Path(__file__).with_name("localhost.pem")
 """A key and a certificate signed with it, for localhost and 127.0.0.1; known to everybody, trusted by nobody."""
@@ -142,18 +144,61 @@ async def test_all_addresses_of_a_name_are_tried(found: list[str]) -> None:
         await pool.aclose()
 
 
-async def test_an_address_that_does_not_answer_leaves_time_for_the_next() -> None:
+@asynccontextmanager
+async def deaf(address: str, port: int) -> AsyncIterator[None]:
+    """Make an address that hears nobody: the queue of who waits to be accepted is full."""
+    with socket.socket() as full, socket.socket() as waiting:
+        full.bind((address, port))
+        full.listen(0)
+        waiting.connect((address, port))
+        yield
+
+
+@pytest.mark.parametrize("found", [["127.0.0.2", "127.0.0.1"], ["127.0.0.2", "127.0.0.3", "127.0.0.1"]])
+async def test_an_address_that_does_not_answer_is_not_waited_for(found: list[str]) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
-        return ["127.0.0.2", "127.0.0.1"]
+        return found
 
     pool = wire.Pool(resolve=resolve)
-    async with Server([OK]).listening() as server:
-        with socket.socket() as full, socket.socket() as waiting:
-            full.bind(("127.0.0.2", server.port))
-            full.listen(0)
-            waiting.connect(("127.0.0.2", server.port))  # the queue is full: whoever comes next hears nothing
-            assert (await Client(f"http://far:{server.port}", pool).whole(timeout_s=1))[2] == b"hello"
+    async with Server([OK]).listening() as server, deaf("127.0.0.2", server.port):
+        began_s = scripted.now_s()
+        assert (await Client(f"http://far:{server.port}", pool).whole())[2] == b"hello"
+        assert HEAD_START_S * 0.9 < scripted.now_s() - began_s < 1
         await pool.aclose()
+
+
+@pytest.mark.parametrize("found", [["127.0.0.2", "127.0.0.3"], ["127.0.0.3", "127.0.0.2"]])
+async def test_the_slowest_address_has_all_the_time_there_is(found: list[str]) -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return found
+
+    pool = wire.Pool(resolve=resolve)
+    async with Server([OK]).listening() as server, deaf("127.0.0.2", server.port):
+        began_s = scripted.now_s()
+        with pytest.raises(wire.ConnectFailed):
+            await Client(f"http://far:{server.port}", pool).whole(timeout_s=0.5)
+        assert 0.4 < scripted.now_s() - began_s < 1
+
+
+async def test_of_two_connections_that_stand_at_once_one_is_closed() -> None:
+    async with Server([OK]).listening() as server:
+        peer = wire.Pool().peer(wire.Origin(f"http://127.0.0.1:{server.port}"))
+        made: list[wire.Connection] = []
+        both = asyncio.Event()
+
+        async def connect(address: str) -> wire.Connection:
+            made.append(await peer.connect(5, scripted.now_s() + 5))
+            if len(made) == 2:
+                both.set()
+            await both.wait()
+            return made[int(address)]
+
+        winner = await first_of(["0", "1"], connect)
+        (loser,) = (one for one in made if one is not winner)
+        with pytest.raises(wire.Dropped):
+            await loser.ask(b"", b"", scripted.now_s() + 5)
+        await winner.ask(b"POST / HTTP/1.1\r\nContent-Length: ", b"", scripted.now_s() + 5)
+        winner.close()
 
 
 async def test_a_name_without_addresses_is_a_failure_to_connect() -> None:
