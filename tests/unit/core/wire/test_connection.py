@@ -129,8 +129,11 @@ async def test_a_server_that_is_too_fast_is_made_to_wait(status: int) -> None:
     size = 32 << 20
     async with scripted.serving([head % (status, size) + b"x" * size, Act.HANG], [OK]) as (_, client):
         connection = await client.begin()
-        for _ in range(20):
-            await asyncio.sleep(0.005)
+        for _ in range(500):
+            if connection.answer.unread_bytes > MAX_UNREAD_BYTES:
+                break
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
         assert MAX_UNREAD_BYTES < connection.answer.unread_bytes < 2 * MAX_UNREAD_BYTES
         read = len(connection.answer.take())
         while block := await connection.read(scripted.now_s() + 5):
@@ -175,28 +178,28 @@ async def test_a_deadline_closes_the_connection(script: list[Step]) -> None:
         began_s = scripted.now_s()
         with pytest.raises(wire.TimedOut):
             await client.whole(timeout_s=0.05)
-        assert 0.04 < scripted.now_s() - began_s < 1
+        assert 0.04 < scripted.now_s() - began_s < 4
         await asyncio.wait_for(server.gone.wait(), 5)
 
 
 async def test_each_request_has_its_own_deadline_on_one_timer() -> None:
     """The timer of a connection was set by another request; it fires neither too early nor too late."""
-    pause: list[Step] = [Act.PAUSE] * 10
+    pause: list[Step] = [Act.PAUSE] * 50
     async with scripted.serving([OK], [*pause, OK], [OK], [Act.HANG]) as (server, client):
-        await client.whole(timeout_s=0.05)
+        await client.whole(timeout_s=0.4)
         await client.whole(timeout_s=10)  # takes longer than the deadline before
         await client.whole(timeout_s=20)
         began_s = scripted.now_s()
         with pytest.raises(wire.TimedOut):
             await client.whole(timeout_s=0.05)
-        assert 0.04 < scripted.now_s() - began_s < 1
+        assert 0.04 < scripted.now_s() - began_s < 4
         assert server.connections == 1
 
 
 async def test_a_timer_that_fires_while_nobody_waits_does_nothing() -> None:
     async with scripted.serving([OK]) as (server, client):
-        await client.whole(timeout_s=0.02)
-        await asyncio.sleep(0.05)
+        await client.whole(timeout_s=0.3)
+        await asyncio.sleep(0.4)
         await client.whole()
         assert server.connections == 1
 

@@ -43,7 +43,7 @@ async def test_a_connection_is_used_again_when_both_sides_can(script: list[Step]
     async with scripted.serving(script) as (server, client):
         for _ in range(3):
             await client.whole()
-            await asyncio.sleep(0.03)  # what the server does after its answer is seen
+            await asyncio.sleep(0.06)  # what the server does after its answer is seen
         assert server.connections == connections
 
 
@@ -81,10 +81,10 @@ async def test_a_connection_is_kept_for_its_time_and_not_longer() -> None:
 
 
 async def test_idle_connections_are_closed_without_another_request() -> None:
-    async with scripted.serving([OK], keep_alive_s=0.05) as (server, client):
+    async with scripted.serving([OK], keep_alive_s=0.5) as (server, client):
         for _ in range(2):
             await client.whole()
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.3)
         assert (server.connections, server.gone.is_set()) == (1, False)
         await asyncio.wait_for(server.gone.wait(), 5)
         assert client.peer.take(scripted.now_s()) is None
@@ -128,7 +128,7 @@ async def test_connecting_has_its_time_and_the_request_its_own(
     began_s = scripted.now_s()
     with pytest.raises(kind):
         await peer.connect(connect_s, began_s + deadline_s)
-    assert scripted.now_s() - began_s < 1
+    assert scripted.now_s() - began_s < 4
 
 
 @pytest.mark.parametrize("found", [["127.0.0.2", "127.0.0.3", "127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
@@ -163,7 +163,7 @@ async def test_an_address_that_does_not_answer_is_not_waited_for(found: list[str
     async with Server([OK]).listening() as server, deaf("127.0.0.2", server.port):
         began_s = scripted.now_s()
         assert (await Client(f"http://far:{server.port}", pool).whole())[2] == b"hello"
-        assert HEAD_START_S * 0.9 < scripted.now_s() - began_s < 1
+        assert HEAD_START_S * 0.9 < scripted.now_s() - began_s < 4
         await pool.aclose()
 
 
@@ -177,7 +177,7 @@ async def test_the_slowest_address_has_all_the_time_there_is(found: list[str]) -
         began_s = scripted.now_s()
         with pytest.raises(wire.ConnectFailed):
             await Client(f"http://far:{server.port}", pool).whole(timeout_s=0.5)
-        assert 0.4 < scripted.now_s() - began_s < 1
+        assert 0.4 < scripted.now_s() - began_s < 4
 
 
 async def test_of_two_connections_that_stand_at_once_one_is_closed() -> None:
