@@ -21,7 +21,7 @@ class _Value:
     def __init__(self) -> None:
         self._value = 0.0
 
-    def inc(self, amount: float) -> None:
+    def inc(self, amount: float = 1) -> None:
         self._value += amount
 
     def set(self, value: float, timestamp: float | None = None) -> None:
@@ -45,6 +45,8 @@ class Counter(prometheus_client.Counter):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._value = _light(self._value)
+        if isinstance(self._value, _Value):
+            self.inc = self._value.inc  # type: ignore[method-assign,assignment]  # one call less
 
     def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
         """Count something; `amount` is not negative."""
@@ -57,6 +59,8 @@ class Gauge(prometheus_client.Gauge):
     def _metric_init(self) -> None:
         super()._metric_init()
         self._value = _light(self._value)
+        if isinstance(self._value, _Value):
+            self.inc = self._value.inc  # type: ignore[method-assign]
 
     def inc(self, amount: float = 1) -> None:
         """Add something."""

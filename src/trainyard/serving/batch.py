@@ -177,9 +177,9 @@ class Batch:
         self._has_left = self._is_closed = False
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def lines(self) -> bytes:
         """Of the answer: where the caller stands with his limits."""
-        return list(self._charge.headers)
+        return self._charge.lines
 
     @property
     def model(self) -> str:

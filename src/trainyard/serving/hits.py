@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from trainyard.core import telemetry
 from trainyard.core.metering.types import Used
 from trainyard.serving.cache.entry import Entry
 from trainyard.serving.types import Ask, Target
@@ -17,6 +18,7 @@ class Hit:
         raw: The kept bytes themselves: while these are under the key, it is the same answer.
         used: As the answer says it.
         notes: For the log line of every request that it answers.
+        noted: The same as they are written.
     """
 
     ask: Ask
@@ -26,6 +28,7 @@ class Hit:
     entry: Entry
     used: Used
     notes: dict[str, object]
+    noted: bytes
 
     @classmethod
     def of(cls, ask: Ask, target: Target, key: bytes, raw: bytes, entry: Entry) -> Self:
@@ -45,4 +48,4 @@ class Hit:
         }
         if ask.end_user:
             notes["end_user"] = ask.end_user
-        return cls(ask, target, key, raw, entry, used, notes)
+        return cls(ask, target, key, raw, entry, used, notes, telemetry.written(notes))

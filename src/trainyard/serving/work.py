@@ -28,8 +28,8 @@ Origin = Literal["hit", "joined", "miss", "bypass"]
 Keeper = Callable[[Sequence[Piece], Usage], None]
 """Is given finished answers, and what they came to."""
 
-_HEADERS = {origin: (b"x-trainyard-cache", origin.encode()) for origin in ("hit", "joined", "miss", "bypass")}
-HIT = _HEADERS["hit"]
+_LINES = {origin: f"x-trainyard-cache: {origin}\r\n".encode() for origin in ("hit", "joined", "miss", "bypass")}
+HIT = _LINES["hit"]
 
 
 class Work:
@@ -134,9 +134,9 @@ class Work:
         return (self._tally.model if self._tally is not None else None) or self.target.name
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Of the answer: where the caller stands with his limits, and whether the cache had it."""
-        return [*self._charge.headers, _HEADERS[self.origin]]
+    def lines(self) -> bytes:
+        """Headers as `head_lines`: where the caller stands with his limits, and whether the cache had the answer."""
+        return self._charge.lines + _LINES[self.origin]
 
     async def collect(self) -> list[Choice]:
         """Wait for all answers; what goes wrong, or the caller's leaving, ends the work here.

@@ -20,7 +20,7 @@ from trainyard.core.db.writer import Write
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.keys import APIKeyManager, derive_pepper
-from trainyard.core.metering.base import Done, Headers, Meter
+from trainyard.core.metering.base import Done, Meter
 from trainyard.core.metering.fake import OpenCharge, OpenMeter
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.ports.adapters import AdapterModel
@@ -99,7 +99,7 @@ class PickyMeter(OpenMeter):
         self.held = asyncio.Event()
         self.held.set()
 
-    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> Headers | None:
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> bytes | None:
         if self.refusals or not self.held.is_set():
             return None
         if not self.loses:
@@ -107,7 +107,7 @@ class PickyMeter(OpenMeter):
         self.opened.append(LosingCharge(principal, job))
         self.opened[-1].is_refunded = True
         asyncio.get_running_loop().call_soon(done, errors.Unavailable("Away", code="ledger_unavailable"))
-        return ()
+        return b""
 
     async def open(self, principal: Principal, job: Job) -> OpenCharge:
         await asyncio.sleep(0)

@@ -19,7 +19,7 @@ _APART_S = 0.002
 once."""
 
 _THREADS_TURN_S = 1.0
-"""How often the thread gets to commit what the event loop could: its connection also moves the journal into the file."""
+"""How often the thread commits what the event loop could: its connection also moves the journal into the file."""
 
 _STALL_S = 6.0
 """Longer than a healthy commit and than Postgres' own time-out of statements."""

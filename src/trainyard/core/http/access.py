@@ -86,7 +86,7 @@ class AccessLines:
         self._metrics.in_flight.dec()
         kind.count.inc()
         kind.seconds.observe(took_s)
-        noted = _written(request.notes) if request.notes else b""
+        noted = request.noted or (_written(request.notes) if request.notes else b"")
         caller = self._caller(request.principal) if request.principal else b""
         telemetry.put_json(
             _LINE

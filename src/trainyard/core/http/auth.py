@@ -28,19 +28,16 @@ class KeyChecker:
 
     Requests that find it old at the same time wait for one reading, so that a database that is away does not make
     each of them wait for the time-outs of those before it.
+
+    Attributes:
+        recognise: Tells whose key a text is by what is known at this moment, as `APIKeyManager.recognise_fresh`; None
+            when the database has to be asked first.
     """
 
     def __init__(self, keys: APIKeyManager, database: Database) -> None:
         self._keys = keys
+        self.recognise: Callable[[str], Principal | None] = keys.recognise_fresh
         self._refresh = Shared(lambda: database.call(keys.refresh))
-
-    def recognise(self, key: str) -> Principal | None:
-        """Tell whose key this is by what is known at this moment; None when the database has to be asked first.
-
-        Raises:
-            errors.Unauthenticated: Code `invalid_api_key`.
-        """
-        return self._keys.recognise_fresh(key)
 
     async def check(self, key: str) -> Principal:
         """Tell whose key this is.

@@ -11,12 +11,13 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainyard.core import errors
+from trainyard.core import errors, head_lines
 from trainyard.core.clock import Clock
 from trainyard.core.http import edge, hot, leaving, middleware
 from trainyard.core.http.access import AccessLines
@@ -236,13 +237,14 @@ class HotDoor:
         elif isinstance(answer, hot.Stream):
             await self._send_stream(request, answer, send)
         else:
-            await self._send_plain(request, *hot.content_of(answer), send)
+            await self._send_plain(request, _reply(answer), send)
 
-    async def _send_plain(self, request: Request, status: int, content: bytes, headers: RawHeaders, send: Send) -> None:
+    async def _send_plain(self, request: Request, reply: hot.Reply, send: Send) -> None:
+        content = hot.content_of(reply.body)
         length = (b"content-length", b"%d" % len(content))
-        raw = _hardened([length, _JSON, *headers], request)
-        request.status = status
-        await send({"type": "http.response.start", "status": status, "headers": raw})
+        raw = _hardened([length, _JSON, *reply.headers, *head_lines.pairs(reply.lines)], request)
+        request.status = reply.status
+        await send({"type": "http.response.start", "status": reply.status, "headers": raw})
         request.sent_bytes = len(content)
         await send({"type": "http.response.body", "body": content})
 
@@ -257,8 +259,9 @@ class HotDoor:
         await response(request.scope, request.receive, watching)
 
     async def _send_stream(self, request: Request, stream: hot.Stream, send: Send) -> None:
-        own = {name for name, _ in stream.headers}
-        raw = [*(pair for pair in hot.STREAM_HEADERS if pair[0] not in own), *stream.headers]
+        mine = [*stream.headers, *head_lines.pairs(stream.lines)]
+        own = {name for name, _ in mine}
+        raw = [*(pair for pair in hot.STREAM_HEADERS if pair[0] not in own), *mine]
         async with aclosing(stream.events):
             request.status = 200
             await send({"type": "http.response.start", "status": 200, "headers": _hardened(raw, request)})
@@ -307,22 +310,30 @@ def _write_whole(request: Request, answer: hot.Answer) -> bool:
     wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
     if wire is None or isinstance(answer, Response | hot.Stream):
         return False
-    status, content, headers = hot.content_of(answer)
-    head = _head(content, headers, request.request_id)
-    if head is None or not wire.write_whole(status, head, content):
+    reply = _reply(answer)
+    content = hot.content_of(reply.body)
+    own = _lines(reply.headers) if reply.headers else b""
+    if own is None:
         return False
-    request.status, request.sent_bytes = status, len(content)
+    head = _HEAD % (len(content), own + reply.lines, request.request_id.encode())
+    if not wire.write_whole(reply.status, head, content):
+        return False
+    request.status, request.sent_bytes = reply.status, len(content)
     return True
 
 
-def _head(content: bytes, headers: RawHeaders, request_id: str) -> bytes | None:
-    """Write the head of a JSON answer; None when it is not the usual one."""
+def _lines(headers: RawHeaders) -> bytes | None:
+    """Write headers as lines; None where they are not the usual ones."""
     own = b"".join([b"%b: %b\r\n" % pair for pair in headers])
-    if own and (
+    if (
         own.count(b"\n") != len(headers)  # a value that would break its line
         or own.count(b"\r") != len(headers)
         or b"\0" in own
         or not _SECURITY_NAMES.isdisjoint(dict(headers))
     ):
         return None
-    return _HEAD % (len(content), own, request_id.encode())
+    return own
+
+
+def _reply(answer: msgspec.Struct | hot.Reply) -> hot.Reply:
+    return answer if isinstance(answer, hot.Reply) else hot.Reply(answer)

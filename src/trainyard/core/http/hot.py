@@ -12,7 +12,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 
-from trainyard.core import errors
+from trainyard.core import errors, head_lines
 from trainyard.core.http import auth, leaving
 from trainyard.core.http.bodies import Body, decode
 from trainyard.core.http.dialects import Dialect
@@ -45,13 +45,14 @@ class Request:
         status: Of the answer; 499 until there is one, and for a client that leaves a stream.
         sent_bytes: Of the answer's body, so far.
         notes: Further fields of the access line.
+        noted: The same as `telemetry.written` writes them, where that was done before.
         was_compared: Whether it is known that no equal request can answer it.
         raw: The body as it came; empty when it is longer than `KEPT_BODY_BYTES`, since it would be there twice.
     """
 
     __slots__ = (
         *("scope", "receive", "headers", "request_id", "route"),
-        *("began_s", "principal", "status", "sent_bytes", "notes", "raw", "was_compared"),
+        *("began_s", "principal", "status", "sent_bytes", "notes", "noted", "raw", "was_compared"),
     )
 
     def __init__(
@@ -74,6 +75,7 @@ class Request:
         self.status = leaving.STATUS
         self.sent_bytes = 0
         self.notes: dict[str, object] | None = None
+        self.noted = b""
         self.raw = b""
         self.was_compared = False
 
@@ -96,18 +98,20 @@ class Request:
         return wire is not None and wire.has_left
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An answer with headers of its own.
 
     Attributes:
         body: A struct, or JSON that is written already.
         headers: Beside those of every answer; names in lower case.
+        lines: More of them, as `head_lines` that are known to be right.
     """
 
     body: msgspec.Struct | bytes
     headers: RawHeaders = ()
     status: int = 200
+    lines: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +121,12 @@ class Stream:
     Attributes:
         events: Each is sent as it comes. When the client leaves it is cancelled where it waits, or closed.
         headers: Beside those of every stream; names in lower case.
+        lines: More of them, as `head_lines`.
     """
 
     events: AsyncGenerator[bytes, None]
     headers: RawHeaders = ()
+    lines: bytes = b""
 
 
 Answer = msgspec.Struct | Reply | Stream | Response
@@ -219,12 +225,9 @@ def hot_route(
     )
 
 
-def content_of(answer: msgspec.Struct | Reply) -> tuple[int, bytes, RawHeaders]:
-    """Write an answer: its status, its body, its own headers."""
-    if isinstance(answer, Reply):
-        content = answer.body if isinstance(answer.body, bytes) else _encoder.encode(answer.body)
-        return answer.status, content, answer.headers
-    return 200, _encoder.encode(answer), ()
+def content_of(body: msgspec.Struct | bytes) -> bytes:
+    """Write the body of an answer."""
+    return body if isinstance(body, bytes) else _encoder.encode(body)
 
 
 def _response(answer: Answer) -> Response:
@@ -232,11 +235,11 @@ def _response(answer: Answer) -> Response:
         return answer
     if isinstance(answer, Stream):
         made: Response = StreamingResponse(answer.events)
-        made.raw_headers = [*STREAM_HEADERS, *answer.headers]
+        made.raw_headers = [*STREAM_HEADERS, *answer.headers, *head_lines.pairs(answer.lines)]
         return made
-    status, content, headers = content_of(answer)
-    made = Response(content, status, media_type="application/json")
-    made.raw_headers.extend(headers)
+    reply = answer if isinstance(answer, Reply) else Reply(answer)
+    made = Response(content_of(reply.body), reply.status, media_type="application/json")
+    made.raw_headers.extend([*reply.headers, *head_lines.pairs(reply.lines)])
     return made
 
 

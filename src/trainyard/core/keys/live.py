@@ -58,9 +58,10 @@ class LiveKeys:
             errors.Unauthenticated: Unknown, revoked, expired or malformed; the message does not tell which, but for
                 an expired key, whose owner has proved to have it.
         """
-        text = format.canonical(key)
-        record = self._snapshot.find(text, self._pepper) if text and self._snapshot else None
-        return self._accept(record)
+        text, snapshot = format.canonical(key), self._snapshot
+        if snapshot is None:
+            raise errors.Unauthenticated(_UNKNOWN)
+        return snapshot.principal(self._accepted(snapshot.find(text, self._pepper) if text else None))
 
     def recognise_fresh(self, key: str | None) -> Principal | None:
         """Do as `recognise` when the snapshot is new enough for this key; None when the database has to be read first.
@@ -71,11 +72,15 @@ class LiveKeys:
         snapshot, age_s = self._snapshot, self._clock.monotonic() - self._checked_at
         if snapshot is None or age_s >= REFRESH_S:
             return None
+        proven = snapshot.proven(key) if key else None
+        if proven is not None:
+            self._accepted(proven[0])
+            return proven[1]
         text = format.canonical(key)
         record = snapshot.find(text, self._pepper) if text else None
         if record is None and text is not None and age_s >= MISS_S:
             return None
-        return self._accept(record)
+        return snapshot.prove(str(key), self._accepted(record))
 
     def subjects(self, principal: Principal) -> tuple[Subject, ...]:
         """Tell for whom the work of a key is limited, by the snapshot alone; never blocks.
@@ -151,14 +156,14 @@ class LiveKeys:
             self._used_at = {**used_at, **self._used_at}
             _log.warning("last_use_not_written", reason=error.message)
 
-    def _accept(self, record: KeyRecord | None) -> Principal:
-        if record is None or self._snapshot is None:
+    def _accepted(self, record: KeyRecord | None) -> KeyRecord:
+        if record is None:
             raise errors.Unauthenticated(_UNKNOWN)
         now = self._clock.now()
         if not record.is_valid(now):
             raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
         self._used_at[record.id] = now
-        return self._snapshot.principal(record)
+        return record
 
     def _is_older(self, age_s: float) -> bool:
         return self._snapshot is None or self._clock.monotonic() - self._checked_at >= age_s

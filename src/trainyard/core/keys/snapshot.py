@@ -38,6 +38,7 @@ class Snapshot:
         self._newest = {record.account_id: record for record in self._records}
         self._principals: dict[str, Principal] = {}
         self._subjects: dict[str, tuple[Subject, ...]] = {}
+        self._proven: dict[str, tuple[KeyRecord, Principal]] = {}
         by_prefix: dict[str, list[KeyRecord]] = {}
         for record in self._records:
             by_prefix.setdefault(record.prefix, []).append(record)
@@ -62,6 +63,19 @@ class Snapshot:
         if not candidates:
             hmac.compare_digest(_NOBODY, digest)
         return found
+
+    def proven(self, key: str) -> tuple[KeyRecord, Principal] | None:
+        """Find a key that `prove` has noted, without hashing it.
+
+        Its timing tells nothing: only a whole key is found.
+        """
+        return self._proven.get(key)
+
+    def prove(self, key: str, record: KeyRecord) -> Principal:
+        """Note whose key a text is, once `find` has told; as many as there are live keys at most, in each spelling."""
+        principal = self.principal(record)
+        self._proven[key] = record, principal
+        return principal
 
     def principal(self, record: KeyRecord) -> Principal:
         """Tell who acts with a key; one object per key."""

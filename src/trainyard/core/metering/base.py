@@ -1,6 +1,6 @@
 """The Meter Protocol: let in, do the work, settle. Services see nothing else of limits and ledger."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -8,7 +8,6 @@ from trainyard.core.db.writer import Write
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
 
-Headers = Sequence[tuple[bytes, bytes]]
 Done = Callable[[Exception | None], None]
 
 
@@ -24,8 +23,8 @@ class Charge(Protocol):
     """
 
     @property
-    def headers(self) -> Headers:
-        """`x-ratelimit-*` and IETF `RateLimit` headers of the answer; empty when nothing is limited."""
+    def lines(self) -> bytes:
+        """`x-ratelimit-*` and IETF `RateLimit` headers of the answer as `head_lines`; empty when nothing is limited."""
         ...
 
     async def settle(self, used: Used, *also: Write) -> None:
@@ -71,7 +70,7 @@ class Meter(Protocol):
         """
         ...
 
-    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> Headers | None:
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> bytes | None:
         """Do as `hit` and `settle` without waiting: count a `cached` job and begin to write it down.
 
         Args:
@@ -81,6 +80,7 @@ class Meter(Protocol):
             done: Called later, once: with None when the entry is durable, else with the reason why nothing is charged.
 
         Returns:
-            Headers of the answer; None, and nothing has happened, where it cannot be done at once, or is refused.
+            Headers of the answer as `head_lines`; None, and nothing has happened, where it cannot be done at once, or is
+            refused.
         """
         ...

@@ -89,7 +89,7 @@ class Parts:
 class MeteredCharge:
     """A reservation and what is known of its work; see `Charge`."""
 
-    __slots__ = ("_began_s", "_headers", "_is_over", "_job", "_parts", "_principal", "_reservation")
+    __slots__ = ("_began_s", "_is_over", "_job", "_parts", "_principal", "_reservation")
 
     def __init__(self, parts: Parts, principal: Principal, job: Job, reservation: Reservation, began_s: float) -> None:
         self._parts = parts
@@ -98,14 +98,11 @@ class MeteredCharge:
         self._reservation = reservation
         self._began_s = began_s
         self._is_over = False
-        self._headers: headers.Headers | None = None
 
     @property
-    def headers(self) -> headers.Headers:
+    def lines(self) -> bytes:
         """Headers of the answer, as the bars stood when the request was let in."""
-        if self._headers is None:
-            self._headers = headers.of_passed(self._reservation, self._parts.window_s)
-        return self._headers
+        return headers.of_passed(self._reservation, self._parts.window_s)
 
     async def settle(self, used: Used, *also: Write) -> None:
         """Charge what was used; see `Charge.settle`."""

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from trainyard.core.db.writer import Write
-from trainyard.core.metering.base import Done, Headers
+from trainyard.core.metering.base import Done
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
 
@@ -30,13 +30,13 @@ class OpenMeter:
         """Let in."""
         return await self.open(principal, job)
 
-    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> Headers | None:
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> bytes | None:
         """Let in, and say so in the next turn of the loop."""
         charge = OpenCharge(principal, job)
         self.opened.append(charge)
         charge.used = used
         asyncio.get_running_loop().call_soon(done, None)
-        return charge.headers
+        return charge.lines
 
     @property
     def settled(self) -> list["OpenCharge"]:
@@ -60,7 +60,7 @@ class OpenCharge:
         is_refunded: Whether it was undone.
     """
 
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    lines = b""
 
     def __init__(self, principal: Principal, job: Job) -> None:
         self.principal = principal

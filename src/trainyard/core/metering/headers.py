@@ -9,9 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from trainyard.core.limits.types import Passed
-
-Headers = tuple[tuple[bytes, bytes], ...]
+from trainyard.core.limits.types import Passed, Standing
 
 _ROUNDING = 1e-6
 """Milliseconds that a sum of floats may be too large by."""
@@ -20,25 +18,30 @@ WINDOW_S = "window_s"
 """Key of `error.data` for the length of the window, where a bar of a window is the reason."""
 
 
-def of_passed(passed: Passed, window_s: float) -> Headers:
-    """Write the headers of an answer; none for bars that do not exist."""
+def of_passed(passed: Passed, window_s: float) -> bytes:
+    """Write the headers of an answer as `head_lines`; none for bars that do not exist."""
     requests, tokens = passed.requests, passed.tokens
-    if requests is None and tokens is None:
-        return ()
-    made = list(_bars(requests and requests.limit, tokens and tokens.limit, window_s))
-    left = []
-    if requests is not None:
-        reset = _reset(math.ceil(requests.reset_s * 1000 - _ROUNDING))
-        made.append((b"x-ratelimit-remaining-requests", b"%d" % requests.remaining))
-        made.append((b"x-ratelimit-reset-requests", reset.duration))
-        left.append(b'"requests";r=%d;t=%d' % (requests.remaining, reset.whole_s))
-    if tokens is not None:
-        reset = _reset(math.ceil(tokens.reset_s * 1000 - _ROUNDING))
-        made.append((b"x-ratelimit-remaining-tokens", b"%d" % tokens.remaining))
-        made.append((b"x-ratelimit-reset-tokens", reset.duration))
-        left.append(b'"tokens";r=%d;t=%d' % (tokens.remaining, reset.whole_s))
-    made.append((b"ratelimit", b", ".join(left)))
-    return tuple(made)
+    if requests is not None and tokens is not None:
+        left, its_reset, more, their_reset = (
+            requests.remaining,
+            _reset_of(requests),
+            tokens.remaining,
+            _reset_of(tokens),
+        )
+        numbers = (left, its_reset.duration, more, their_reset.duration)
+        return _form(requests.limit, tokens.limit, window_s) % (
+            *numbers,
+            left,
+            its_reset.whole_s,
+            more,
+            their_reset.whole_s,
+        )
+    only = requests or tokens
+    if only is None:
+        return b""
+    left, reset = only.remaining, _reset_of(only)
+    form = _form(requests and requests.limit, tokens and tokens.limit, window_s)
+    return form % (left, reset.duration, left, reset.whole_s)
 
 
 def of_refusal(data: Mapping[str, object], retry_after_s: float | None) -> dict[str, str]:
@@ -107,18 +110,25 @@ def _reset(millis: int) -> _Reset:
 _UNITS = {"requests": "", "tokens": ';qu="tokens"', "cost": ';qu="micros"', "concurrency": ';qu="concurrent-requests"'}
 
 
+def _reset_of(standing: Standing) -> _Reset:
+    return _reset(math.ceil(standing.reset_s * 1000 - _ROUNDING))
+
+
 @functools.lru_cache(maxsize=1024)
-def _bars(requests: int | None, tokens: int | None, window_s: float) -> Headers:
-    """Write what stays the same from answer to answer."""
+def _form(requests: int | None, tokens: int | None, window_s: float) -> bytes:
+    """Write what stays the same from answer to answer.
+
+    There are places for what is left and when all is there again, in OpenAI's words for each bar, then in IETF's.
+    """
     window = f";w={_whole(window_s)}"
-    items, made = [], []
-    if requests is not None:
-        items.append(f'"requests";q={requests}{window}')
-        made.append((b"x-ratelimit-limit-requests", b"%d" % requests))
-    if tokens is not None:
-        items.append(f'"tokens";q={tokens};qu="tokens"{window}')
-        made.append((b"x-ratelimit-limit-tokens", b"%d" % tokens))
-    return *made, (b"ratelimit-policy", ", ".join(items).encode())
+    bars = [("requests", requests, ""), ("tokens", tokens, ';qu="tokens"')]
+    there = [(name, limit, unit) for name, limit, unit in bars if limit is not None]
+    lines = [f"x-ratelimit-limit-{name}: {limit}" for name, limit, _ in there]
+    lines.append("ratelimit-policy: " + ", ".join([f'"{name}";q={limit}{unit}{window}' for name, limit, unit in there]))
+    for name, _, _ in there:
+        lines += [f"x-ratelimit-remaining-{name}: %d", f"x-ratelimit-reset-{name}: %b"]
+    lines.append("ratelimit: " + ", ".join([f'"{name}";r=%d;t=%d' for name, _, _ in there]))
+    return "".join([f"{line}\r\n" for line in lines]).encode()
 
 
 def _whole(seconds: float) -> int:

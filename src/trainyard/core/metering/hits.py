@@ -29,7 +29,7 @@ class HitCharge:
         self._is_over = False
 
     @property
-    def headers(self) -> headers.Headers:
+    def lines(self) -> bytes:
         """Headers of the answer, as the bars stood when the request was let in."""
         return headers.of_passed(self._passed, self._parts.window_s)
 

@@ -85,7 +85,7 @@ class Metering:
         parts.metrics.pass_by(job.route)
         return HitCharge(parts, principal, job, passed, began_s if job.began_s is None else job.began_s)
 
-    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> headers.Headers | None:
+    def hit_at_once(self, principal: Principal, job: Job, used: Used, done: Done) -> bytes | None:
         """Count a request whose answer is there already, and begin to write it down; see `Meter.hit_at_once`."""
         parts = self._parts
         passed = parts.limiter.count_at_once(self._subjects(principal))

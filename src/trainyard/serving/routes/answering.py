@@ -12,7 +12,6 @@ from trainyard.core.http import leaving
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.hot import Finish, Reply, Request, Stream
 from trainyard.core.idempotency import Answer, Scope, Ticket
-from trainyard.core.metering.base import Headers
 from trainyard.core.principal import Principal
 from trainyard.serving.cache import policy
 from trainyard.serving.call import Call
@@ -207,7 +206,7 @@ async def _whole(
         raise
     if name is not None and (hit := service.repeating.hit(work)) is not None:
         service.repeating.known.keep(name, hit, content)
-    return Reply(content, work.headers)
+    return Reply(content, lines=work.lines)
 
 
 def _name(request: Request, principal: Principal) -> Name | None:
@@ -228,15 +227,15 @@ def again(service: ServingService, request: Request, principal: Principal, finis
         repeating.known.drop(name)
         return False
 
-    headers: Headers | None = None
+    lines: bytes | None = None
 
     def done(error: Exception | None) -> None:
         repeating.end(hit, request.began_s, is_paid=error is None)
-        request.notes = hit.notes
-        finish(Reply(written.again(service.clock), (*(headers or ()), HIT)) if error is None else error)
+        request.notes, request.noted = hit.notes, hit.noted
+        finish(Reply(written.again(service.clock), lines=(lines or b"") + HIT) if error is None else error)
 
-    headers = repeating.let_in(principal, request.route, request.request_id, hit, request.began_s, done)
-    return headers is not None
+    lines = repeating.let_in(principal, request.route, request.request_id, hit, request.began_s, done)
+    return lines is not None
 
 
 async def _stream(request: Request, work: Work, writer: Writer, dialect: Dialect, ticket: Ticket | None) -> Stream:
@@ -249,7 +248,7 @@ async def _stream(request: Request, work: Work, writer: Writer, dialect: Dialect
     except BaseException:
         await work.leave()
         raise
-    return Stream(Frames(request, work, writer, dialect, ticket, first), work.headers)
+    return Stream(Frames(request, work, writer, dialect, ticket, first), lines=work.lines)
 
 
 class Frames(AsyncGenerator[bytes, None]):

@@ -37,7 +37,7 @@ async def answer(
         except BaseException:
             await batch.fail()  # changes nothing when it was paid for
             raise
-        return Reply(content, batch.headers)
+        return Reply(content, lines=batch.lines)
 
     return await answering.once(service, request, principal, body, make)
 

@@ -41,7 +41,7 @@ def hot(service: ServingService) -> HotRoute:
             except BaseException:
                 await made.fail()  # changes nothing when it was paid for
                 raise
-            return Reply(content, made.headers)
+            return Reply(content, lines=made.lines)
 
         return await answering.once(service, request, principal, body, make)
 

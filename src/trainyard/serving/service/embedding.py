@@ -31,9 +31,9 @@ class Embedded:
         self._parts, self._call, self._target, self._ask, self._charge = parts, call, target, ask, charge
 
     @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
+    def lines(self) -> bytes:
         """Of the answer: where the caller stands with his limits."""
-        return list(self._charge.headers)
+        return self._charge.lines
 
     async def settle(self, *also: Write) -> None:
         """Pay, in one transaction with what else has to be durable before the answer goes out.

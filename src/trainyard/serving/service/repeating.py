@@ -1,6 +1,6 @@
 """Letting in and paying for a request that is equal to one that was a hit, without making anything of it anew."""
 
-from trainyard.core.metering.base import Done, Headers
+from trainyard.core.metering.base import Done
 from trainyard.core.metering.types import Job
 from trainyard.core.principal import Principal
 from trainyard.serving.hits import Hit
@@ -39,7 +39,7 @@ class Repeating:
 
     def let_in(
         self, principal: Principal, route: str, request_id: str, hit: Hit, began_s: float, done: Done
-    ) -> Headers | None:
+    ) -> bytes | None:
         """Let a request in and pay for it; None, and nothing has happened, where that cannot be done at once.
 
         Args:
@@ -51,7 +51,7 @@ class Repeating:
             done: As `Meter.hit_at_once`.
 
         Returns:
-            Headers of the answer, which goes out when `done` is called.
+            Headers of the answer as `head_lines`, which goes out when `done` is called.
         """
         target, entry = hit.target, hit.entry
         job = Job(
@@ -64,10 +64,10 @@ class Repeating:
             cached=True,
             began_s=began_s,
         )
-        headers = self._parts.meter.hit_at_once(principal, job, hit.used, done)
-        if headers is not None and self._parts.answers is not None:
+        lines = self._parts.meter.hit_at_once(principal, job, hit.used, done)
+        if lines is not None and self._parts.answers is not None:
             self._parts.answers.metrics.hits.inc()
-        return headers
+        return lines
 
     def end(self, hit: Hit, began_s: float, *, is_paid: bool) -> None:
         """Count a request whose `done` was called."""

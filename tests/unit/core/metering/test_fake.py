@@ -19,7 +19,7 @@ async def test_it_keeps_what_was_charged() -> None:
         await first.settle(Used(prompt_tokens=1, completion_tokens=1))
     (charge,) = open_meter.settled
     assert (charge.principal, charge.job, charge.used, charge.also) == (WHO, job(), USED, (write,))
-    assert (charge.is_refunded, first.headers, open_meter.running) == (False, (), [])
+    assert (charge.is_refunded, first.lines, open_meter.running) == (False, b"", [])
 
 
 async def test_a_block_that_is_left_refunds() -> None:

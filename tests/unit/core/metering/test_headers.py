@@ -1,5 +1,6 @@
 import pytest
 
+from trainyard.core import head_lines
 from trainyard.core.limits.types import Amount, Reservation, Standing
 from trainyard.core.metering import headers
 
@@ -31,29 +32,33 @@ def _reservation(requests: Standing | None, tokens: Standing | None) -> Reservat
     return Reservation(id="rsv_1", subjects=(), amount=Amount(), requests=requests, tokens=tokens)
 
 
+def _told(lines: bytes) -> dict[bytes, bytes]:
+    return dict(head_lines.pairs(lines))
+
+
 REQUESTS, TOKENS = Standing(60, 59, 1.0), Standing(1000, 970, 59.5)
 
 
 def test_an_answer_without_bars_has_no_such_headers() -> None:
-    assert headers.of_passed(_reservation(None, None), 60.0) == ()
+    assert headers.of_passed(_reservation(None, None), 60.0) == b""
 
 
 def test_an_answer_tells_of_the_bars_that_there_are() -> None:
-    assert dict(headers.of_passed(_reservation(REQUESTS, None), 60.0)) == {
+    assert _told(headers.of_passed(_reservation(REQUESTS, None), 60.0)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"59",
         b"x-ratelimit-reset-requests": b"1s",
         b"ratelimit": b'"requests";r=59;t=1',
         b"ratelimit-policy": b'"requests";q=60;w=60',
     }
-    assert dict(headers.of_passed(_reservation(None, TOKENS), 0.5)) == {
+    assert _told(headers.of_passed(_reservation(None, TOKENS), 0.5)) == {
         b"x-ratelimit-limit-tokens": b"1000",
         b"x-ratelimit-remaining-tokens": b"970",
         b"x-ratelimit-reset-tokens": b"59.5s",
         b"ratelimit": b'"tokens";r=970;t=60',
         b"ratelimit-policy": b'"tokens";q=1000;qu="tokens";w=1',
     }
-    both = dict(headers.of_passed(_reservation(REQUESTS, TOKENS), 60.0))
+    both = _told(headers.of_passed(_reservation(REQUESTS, TOKENS), 60.0))
     assert len(both) == 8
     assert both[b"ratelimit"] == b'"requests";r=59;t=1, "tokens";r=970;t=60'
     assert both[b"ratelimit-policy"] == b'"requests";q=60;w=60, "tokens";q=1000;qu="tokens";w=60'

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from tests.unit.core.metering.conftest import WHO, Yard, job
-from trainyard.core import errors
+from trainyard.core import errors, head_lines
 from trainyard.core.db.writer import GroupWriter, Write
 from trainyard.core.limits.types import Limits
 from trainyard.core.metering.types import Used
@@ -20,8 +20,8 @@ async def test_a_hit_is_free_takes_a_request_and_says_how_long_it_took(yard: Yar
     (entry,) = await yard.entries()
     assert (entry.cached, entry.charged_tokens, entry.cost_micros, entry.seconds) == (True, 0, 0, 0.5)
     assert (entry.prompt_tokens, entry.completion_tokens) == (10, 5)
-    assert dict(charge.headers)[b"x-ratelimit-remaining-requests"] == b"1"
-    assert dict(charge.headers)[b"x-ratelimit-remaining-tokens"] == b"1"
+    assert dict(head_lines.pairs(charge.lines))[b"x-ratelimit-remaining-requests"] == b"1"
+    assert dict(head_lines.pairs(charge.lines))[b"x-ratelimit-remaining-tokens"] == b"1"
 
 
 async def test_the_same_bar_stops_hits_and_work(yard: Yard) -> None:

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.unit.core.metering.conftest import WHO, Yard, job
-from trainyard.core import errors
+from trainyard.core import errors, head_lines
 from trainyard.core.db.writer import GroupWriter, Write
 from trainyard.core.limits.types import Limits, Quota
 from trainyard.core.metering.types import Used
@@ -31,7 +31,7 @@ async def test_an_answer_from_the_cache_is_free_and_takes_a_request(yard: Yard) 
     (entry,) = await yard.entries()
     assert (entry.cached, entry.charged_tokens, entry.cost_micros) == (True, 0, 0)
     assert (entry.prompt_tokens, entry.completion_tokens) == (10, 5)
-    assert dict(charge.headers)[b"x-ratelimit-remaining-requests"] == b"1"
+    assert dict(head_lines.pairs(charge.lines))[b"x-ratelimit-remaining-requests"] == b"1"
 
 
 async def test_parts_that_were_there_already_are_free(yard: Yard) -> None:
@@ -49,7 +49,7 @@ async def test_a_reservation_holds_the_most_and_settles_what_was_used(yard: Yard
         await yard.meter.open(WHO, job())
     await first.settle(USED)  # 15 of 40
     second = await yard.meter.open(WHO, job(most=15))  # holds 25, 40 of 40
-    assert dict(second.headers)[b"x-ratelimit-remaining-tokens"] == b"0"
+    assert dict(head_lines.pairs(second.lines))[b"x-ratelimit-remaining-tokens"] == b"0"
 
 
 async def test_a_refund_undoes_the_request(yard: Yard) -> None:
@@ -108,7 +108,7 @@ async def test_nobody_waits_and_still_the_entry_is_written_and_the_place_is_free
     await yard.meter.aclose()
     assert len(await yard.entries()) == 1
     again = await yard.meter.open(WHO, job())
-    assert dict(again.headers)[b"x-ratelimit-remaining-tokens"] == b"0"  # 15 settled, 30 held, of 45
+    assert dict(head_lines.pairs(again.lines))[b"x-ratelimit-remaining-tokens"] == b"0"  # 15 settled, 30 held, of 45
 
 
 async def test_what_can_be_recorded_nowhere_is_not_charged(yard: Yard) -> None:
