@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from tests.unit.serving.yard import Yard
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
-from trainyard.core.db.writer import Write
+from trainyard.core.db.writer import Wake, Write
 from trainyard.core.http import leaving
 from trainyard.core.http.hot import HotRoute, Request, Stream
 from trainyard.core.ledger.types import Entry
@@ -130,6 +130,9 @@ class SlowLedger:
 
         write(3)
         return written
+
+    def submit_then(self, entry: Entry, wake: Wake) -> None:
+        self.submit(entry).add_done_callback(lambda written: wake(written.result()))
 
 
 @dataclass

@@ -10,9 +10,9 @@ from trainyard.core.db import committing, writer_thread
 from trainyard.core.db.committing import Committer
 from trainyard.core.db.spool import Spool
 from trainyard.core.db.statements import Write
-from trainyard.core.db.writer_thread import Item, Outcome, WriterThread
+from trainyard.core.db.writer_thread import Item, Outcome, Wake, WriterThread
 
-__all__ = ["GroupWriter", "Write"]
+__all__ = ["GroupWriter", "Outcome", "Wake", "Write"]
 
 _APART_S = 0.002
 """Least time between two transactions, since each costs as much as ten rows. What comes after a while of quiet goes at
@@ -100,16 +100,18 @@ class GroupWriter:
             Resolves to True when the list is in the database, to False when it is in the spool; raises as `write`.
             Cancelling it stops nothing.
         """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.submit_then(writes, functools.partial(writer_thread.wake_future, future), may_spool=may_spool)
+        return future
+
+    def submit_then(self, writes: Sequence[Write], wake: Wake, *, may_spool: bool = False) -> None:
+        """Give one list to be written as `submit` does, and have `wake` called, later, with what became of it."""
         if self._thread is None or self._waiting >= self._max_waiting:
             self._begin_or_refuse()
-        loop = self._loop
-        assert loop is not None
-        future: asyncio.Future[bool] = loop.create_future()
         if not self._gathering:
-            self._gather(loop)
-        self._gathering.append(Item(writes, future, may_spool))
+            self._gather()
+        self._gathering.append(Item(writes, wake, may_spool))
         self._waiting += 1
-        return future
 
     async def aclose(self) -> None:
         """Write what waits and end the thread; what comes later is refused."""
@@ -138,8 +140,10 @@ class GroupWriter:
             self._watch.cancel()
         self._watch = self._loop.call_later(1, self._look)
 
-    def _gather(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _gather(self) -> None:
         """Have all that is submitted in this turn of the loop, or until the time is up, handed over together."""
+        loop = self._loop
+        assert loop is not None
         wait_s = self._handed_over_s + _APART_S - loop.time()
         if wait_s > 0:
             loop.call_later(wait_s, self._hand_over, loop)

@@ -5,7 +5,7 @@ import copy
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import structlog
@@ -18,6 +18,9 @@ from trainyard.core.db.statements import Write
 
 Outcome = bool | errors.TrainyardError
 """True: in the database. False: in the spool. Else: nowhere, and why."""
+
+Wake = Callable[[Outcome], None]
+"""Takes what became of one list."""
 
 _MAX_BATCH = 4096
 """Lists in one transaction; more would make the first of them wait for no gain."""
@@ -35,12 +38,12 @@ class Item(NamedTuple):
 
     Attributes:
         writes: All or nothing.
-        future: Of the one who waits, resolved in its event loop.
+        wake: Tells the one who waits, in its event loop.
         may_spool: Whether it is as good as written when it is in the spool.
     """
 
     writes: Sequence[Write]
-    future: asyncio.Future[bool]
+    wake: "Wake"
     may_spool: bool
 
 
@@ -273,15 +276,25 @@ class WriterThread:
             self._spool.close()
 
 
-def resolve(items: Sequence[Item], outcome: Outcome) -> None:
-    """Wake those who wait; runs in their event loop."""
-    if isinstance(outcome, bool):
-        for item in items:
-            if not item.future.done():
-                item.future.set_result(outcome)
+def resolve(items: Iterable[Item], outcome: Outcome) -> None:
+    """Wake those who wait; runs in their event loop, and goes on there after one who fails at it."""
+    left = iter(items)
+    try:
+        for item in left:
+            item.wake(outcome)
+    finally:
+        rest = list(left)
+        if rest:
+            asyncio.get_running_loop().call_soon(resolve, rest, outcome)
+
+
+def wake_future(future: asyncio.Future[bool], outcome: Outcome) -> None:
+    """Resolve the future of one who waits, unless he has left."""
+    if future.done():
         return
-    for item in items:
-        if not item.future.done():
-            error = copy.copy(outcome)  # each has a traceback of its own
-            error.__cause__ = outcome.__cause__
-            item.future.set_exception(error)
+    if isinstance(outcome, bool):
+        future.set_result(outcome)
+        return
+    error = copy.copy(outcome)  # each has a traceback of its own
+    error.__cause__ = outcome.__cause__
+    future.set_exception(error)

@@ -23,8 +23,7 @@ class Drain:
     def __init__(self) -> None:
         self.is_draining = False
         self.in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None  # once somebody waits
 
     def begin(self) -> None:
         """Flip readiness and refuse new requests; calling it again changes nothing."""
@@ -41,16 +40,18 @@ class Drain:
                 "This server is shutting down; send the request again", code="draining", retry_after_s=1
             )
         self.in_flight += 1
-        self._idle.clear()
 
     def leave(self) -> None:
         """Count one less."""
         self.in_flight -= 1
-        if self.in_flight == 0:
+        if self._idle is not None and self.in_flight == 0:
             self._idle.set()
 
     async def wait(self, timeout_s: float) -> int:
         """Wait until nothing runs; returns how many requests still ran at the deadline (0 = all done)."""
+        if self.in_flight == 0:
+            return 0
+        self._idle = self._idle or asyncio.Event()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._idle.wait()

@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainyard.core.db import Database
-from trainyard.core.db.writer import GroupWriter, Write
+from trainyard.core.db.writer import GroupWriter, Wake, Write
 from trainyard.core.ledger.store import rows
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.types import Amount
@@ -57,6 +57,10 @@ class Ledger:
             Done when it is durable; raises as `record`.
         """
         return self._writer.submit((rows.insert(entry), *also), may_spool=True)
+
+    def submit_then(self, entry: Entry, wake: Wake) -> None:
+        """Begin to record, and have `wake` called, later, with what became of it; see `GroupWriter.submit_then`."""
+        self._writer.submit_then((rows.insert(entry),), wake, may_spool=True)
 
     async def spent(self, subject: str, since: float, until: float) -> Amount:
         """Sum what was charged to a subject at or after `since` and before `until`, Unix seconds.

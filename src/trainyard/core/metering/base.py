@@ -80,7 +80,7 @@ class Meter(Protocol):
             done: Called later, once: with None when the entry is durable, else with the reason why nothing is charged.
 
         Returns:
-            Headers of the answer as `head_lines`; None, and nothing has happened, where it cannot be done at once, or is
-            refused.
+            Headers of the answer as `head_lines`; None, and nothing has happened, where it is refused or cannot be done
+            at once.
         """
         ...

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.core.db.writer import Write
+from trainyard.core.db.writer import Wake, Write
 from trainyard.core.ledger.store import rows
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.base import Limiter
@@ -26,6 +26,10 @@ class Recorder(Protocol):
 
     def submit(self, entry: Entry, also: Sequence[Write] = ()) -> asyncio.Future[bool]:
         """Begin to record, as `Ledger.submit`."""
+        ...
+
+    def submit_then(self, entry: Entry, wake: Wake) -> None:
+        """Begin to record, as `Ledger.submit_then`."""
         ...
 
 

@@ -1,11 +1,11 @@
 """Letting work in by the limits, and charging what it used."""
 
-import asyncio
 import functools
 from collections.abc import Callable, Sequence
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
+from trainyard.core.db.writer import Outcome
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.base import Limiter
 from trainyard.core.limits.types import Amount, Passed, Subject
@@ -93,28 +93,26 @@ class Metering:
             return None
         entry = parts.entry(principal, job, used, job.began_s or parts.clock.monotonic())
         try:
-            written = parts.ledger.submit(entry)
+            parts.ledger.submit_then(entry, functools.partial(self._after_hit, passed, entry, done))
         except errors.TrainyardError:
             parts.finish(parts.limiter.uncount(passed))
             return None
         parts.metrics.pass_by(job.route)
-        written.add_done_callback(functools.partial(self._after_hit, passed, entry, done))
         return headers.of_passed(passed, parts.window_s)
 
     async def aclose(self) -> None:
         """Wait for charges whose callers have left; the ledger's writer has to close after this."""
         await drained(self._parts.tasks)
 
-    def _after_hit(self, passed: Passed, entry: Entry, done: Done, written: "asyncio.Future[bool]") -> None:
-        error = written.exception()
-        assert error is None or isinstance(error, Exception), "nobody cancels it"
-        if error is None:
+    def _after_hit(self, passed: Passed, entry: Entry, done: Done, outcome: Outcome) -> None:
+        if isinstance(outcome, bool):
             self._parts.metrics.end_hit("cached")
             self._parts.metrics.use(entry)
+            done(None)
         else:
             self._parts.metrics.end_hit("lost")
             self._parts.finish(self._parts.limiter.uncount(passed))
-        done(error)
+            done(outcome)
 
     def _explain(self, error: errors.TrainyardError) -> None:
         """Add what the headers of the answer need."""
