@@ -4,6 +4,7 @@ Only children may be used: `Family.of` gives nothing else. Amounts are not check
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import prometheus_client
@@ -71,6 +72,19 @@ class Gauge(prometheus_client.Gauge):
         self._value.inc(-amount)
 
 
+class _Observer:
+    """Adds to the values of one histogram, in one call."""
+
+    __slots__ = ("_bounds", "_buckets", "_sum")
+
+    def __init__(self, bounds: Sequence[float], total: _Value, buckets: Sequence[_Value]) -> None:
+        self._bounds, self._sum, self._buckets = bounds, total, buckets
+
+    def __call__(self, amount: float) -> None:
+        self._sum._value += amount
+        self._buckets[bisect_left(self._bounds, amount)]._value += 1
+
+
 class Histogram(prometheus_client.Histogram):
     """A histogram, at a fifth of the cost of a call."""
 
@@ -78,6 +92,8 @@ class Histogram(prometheus_client.Histogram):
         super()._metric_init()
         self._sum = _light(self._sum)
         self._buckets = [_light(bucket) for bucket in self._buckets]
+        if isinstance(self._sum, _Value):
+            self.observe = _Observer(self._upper_bounds, self._sum, self._buckets)  # type: ignore[method-assign,assignment]
 
     def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
         """Count a value in the first bucket that holds it."""

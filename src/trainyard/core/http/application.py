@@ -23,6 +23,7 @@ from trainyard.core.http.auth import KeyChecker, RequireKey
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.door import HotDoor
 from trainyard.core.http.drain import Drain, DrainGate
+from trainyard.core.http.heads import AtOnce
 from trainyard.core.http.health import Readiness
 from trainyard.core.http.hot import HotRoute
 from trainyard.core.http.routing import DialectMap
@@ -63,9 +64,10 @@ class Application(FastAPI):
         else:
             await self.behind_door(scope, receive, send)
 
-    def at_once(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Answer without a task, as `HotDoor.at_once`; asked for each request by our side of the server."""
-        return self.door is not None and self.door.at_once(scope, receive, send)
+    @property
+    def at_once(self) -> AtOnce | None:
+        """What our side of the server asks before it makes a task for a request: `HotDoor.at_once`."""
+        return None if self.door is None else self.door.at_once
 
     async def behind_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by middlewares and routing."""

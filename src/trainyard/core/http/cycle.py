@@ -1,7 +1,7 @@
 """One request on a connection of ours: it tells of leaving at once, and can write an answer in one piece."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
@@ -16,12 +16,20 @@ class Outbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: list[tuple[asyncio.Transport, bytes]] = []
+        self._defaults: Sequence[tuple[bytes, bytes]] = ()
+        self._lines = b""
 
     def put(self, transport: asyncio.Transport, data: bytes) -> None:
         """Write at the end of this turn; what is written to the transport in later turns comes after it."""
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, data))
+
+    def lines_of(self, defaults: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Write the headers that all answers have; the server makes other ones every second."""
+        if defaults is not self._defaults:
+            self._defaults, self._lines = defaults, b"".join([b"%b: %b\r\n" % pair for pair in defaults])
+        return self._lines
 
     def flush(self) -> None:
         """Write what waits."""
@@ -94,9 +102,7 @@ class Cycle(RequestResponseCycle):
             return True
         if self.flow.write_paused or self.response_started:
             return False
-        pieces = [STATUS_LINE[status]]
-        pieces += [b"%b: %b\r\n" % pair for pair in self.default_headers]
-        pieces.append(head)
+        pieces = [STATUS_LINE[status], self.outbox.lines_of(self.default_headers), head]
         if not self.keep_alive:
             pieces.append(b"connection: close\r\n")
         pieces += (b"\r\n", content)

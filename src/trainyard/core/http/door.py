@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import msgspec
 import structlog
@@ -25,6 +25,7 @@ from trainyard.core.http.auth import KeyChecker, choose_key, require_scope
 from trainyard.core.http.bodies import decode
 from trainyard.core.http.drain import Drain
 from trainyard.core.http.hot import HotRoute, RawHeaders, Request
+from trainyard.core.http.known_head import KNOWN_HEAD, KnownHead
 from trainyard.core.http.routing import DialectMap
 from trainyard.core.telemetry import REQUEST_ID
 
@@ -136,10 +137,8 @@ class HotDoor:
 
     def _is_done_again(self, route: HotRoute, request: Request, finish: hot.Finish) -> bool:
         """Recognise the key, and see whether the route can answer at once."""
-        headers = request.headers
         try:
-            key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-            principal = request.principal = self._checker.recognise(key)
+            principal = request.principal = self._checker.recognise(request.key)
         except errors.Unauthenticated:
             return False
         wire: leaving.Wire = request.scope[leaving.WIRE]
@@ -185,28 +184,43 @@ class HotDoor:
         route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
         if route is None:
             return None
-        headers = hot.first_of_each(scope["headers"])
-        given = headers.get(b"x-request-id")
+        known: KnownHead | None = scope.get(KNOWN_HEAD)
+        derived = known and known.derived
+        if not isinstance(derived, _Derived):
+            derived = _Derived.of(scope["headers"])
+            if known is not None:
+                del derived.headers[b"content-length"]  # of this request alone
+                known.derived = derived
+        given = derived.headers.get(b"x-request-id")
         is_usable = given is not None and _REQUEST_ID.fullmatch(given)
         request_id = given.decode() if given is not None and is_usable else middleware.new_request_id()
-        return route, Request(
-            scope, receive, headers=headers, request_id=request_id, route=route.path, began_s=self._monotonic()
+        request = Request(
+            scope,
+            receive,
+            headers=derived.headers,
+            request_id=request_id,
+            route=route.path,
+            began_s=self._monotonic(),
         )
+        request.key = derived.key
+        return route, request
 
     async def _answer(self, route: HotRoute, request: Request) -> hot.Answer:
         headers, principal = request.headers, request.principal
         if principal is None:
-            key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+            key = request.key or choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
             principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
-        if middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes):
-            raise middleware.too_large(self._max_body_bytes)
-        require_scope(principal, route.scope)
         wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
         raw = None if wire is None else wire.take_body()
         if raw is None:
-            raw = await self._body(request.receive)
-        elif len(raw) > self._max_body_bytes:
+            is_too_large = middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes)
+        else:
+            is_too_large = len(raw) > self._max_body_bytes
+        if is_too_large:
             raise middleware.too_large(self._max_body_bytes)
+        require_scope(principal, route.scope)
+        if raw is None:
+            raw = await self._body(request.receive)
         request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
         if route.again is not None and not request.was_compared:
             told: asyncio.Future[hot.Reply | Exception] = asyncio.get_running_loop().create_future()
@@ -266,6 +280,28 @@ class HotDoor:
             request.status = 200
             await send({"type": "http.response.start", "status": 200, "headers": _hardened(raw, request)})
             await leaving.while_connected(request, _pump(request, stream.events, send))
+
+
+class _Derived(NamedTuple):
+    """What the door makes of a head.
+
+    Attributes:
+        headers: By name.
+        key: Empty where there is none.
+    """
+
+    headers: dict[bytes, bytes]
+    key: str
+
+    @classmethod
+    def of(cls, raw: RawHeaders) -> Self:
+        """Read the headers."""
+        headers = hot.first_of_each(raw)
+        try:
+            key = choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+        except errors.Unauthenticated:
+            key = ""
+        return cls(headers, key)
 
 
 def _raised(answer: hot.Reply | Exception) -> hot.Reply:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from trainyard.core.http.cycle import Cycle, Outbox
-from trainyard.core.http.known_head import KnownHead
+from trainyard.core.http.known_head import KNOWN_HEAD, KnownHead
 from trainyard.core.http.leaving import WIRE
 
 HEAD_TIMEOUT_S: Final = 30.0
@@ -244,6 +244,7 @@ class BoundedHeads(HttpToolsProtocol):
             "client": self.client,
             "headers": known.headers_for(body),
             "state": self.app_state.copy(),
+            KNOWN_HEAD: known,
         }
         self._begin(scope, keep_alive=True, body=body)
 

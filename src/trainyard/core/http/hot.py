@@ -39,6 +39,7 @@ class Request:
         receive: Of ASGI; the body has been read.
         headers: Names in lower case; of those that came twice the first.
         request_id: Of the answer's `X-Request-ID`.
+        key: Which came with the request; empty when it was not looked for, or there is none.
         route: Template of the path.
         began_s: Moment of the clock's `monotonic` at which the head of the request was there.
         principal: Who asks; None until the key was checked.
@@ -51,7 +52,7 @@ class Request:
     """
 
     __slots__ = (
-        *("scope", "receive", "headers", "request_id", "route"),
+        *("scope", "receive", "headers", "request_id", "key", "route"),
         *("began_s", "principal", "status", "sent_bytes", "notes", "noted", "raw", "was_compared"),
     )
 
@@ -69,6 +70,7 @@ class Request:
         self.receive = receive
         self.headers = headers
         self.request_id = request_id
+        self.key = ""
         self.route = route
         self.began_s = began_s
         self.principal: Principal | None = None

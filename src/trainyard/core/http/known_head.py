@@ -3,6 +3,9 @@
 import re
 from typing import Any, Final, Self
 
+KNOWN_HEAD: Final = "trainyard.head"
+"""Key of an ASGI scope for the `KnownHead` that the request was begun with."""
+
 MAX_BYTES: Final = 4096
 """Of a head that is remembered, per connection."""
 
@@ -20,9 +23,10 @@ class KnownHead:
 
     Attributes:
         scope: Of ASGI, without what belongs to the connection, and without the headers.
+        derived: What an application has made of it, and may keep here; it must not depend on the length of the body.
     """
 
-    __slots__ = ("_after", "_before", "_headers", "_length_at", "scope")
+    __slots__ = ("_after", "_before", "_headers", "_length_at", "derived", "scope")
 
     def __init__(self, before: bytes, after: bytes, scope: Any) -> None:
         self._before = before
@@ -30,6 +34,7 @@ class KnownHead:
         self._headers: list[tuple[bytes, bytes]] = [*scope["headers"]]
         self._length_at = [name for name, _ in self._headers].index(_LENGTH_NAME)
         self.scope = {name: scope[name] for name in _OF_HEAD}
+        self.derived: object = None
 
     @classmethod
     def of(cls, data: bytes, scope: Any) -> Self | None:
