@@ -14,10 +14,6 @@ from trainyard.core.db.writer_thread import Item, Outcome, Wake, WriterThread
 
 __all__ = ["GroupWriter", "Outcome", "Wake", "Write"]
 
-_APART_S = 0.002
-"""Least time between two transactions, since each costs as much as ten rows. What comes after a while of quiet goes at
-once."""
-
 _THREADS_TURN_S = 1.0
 """How often the thread commits what the event loop could: its connection also moves the journal into the file."""
 
@@ -56,7 +52,6 @@ class GroupWriter:
         self._thread: WriterThread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathering: list[Item] = []
-        self._handed_over_s = 0.0
         self._waiting = 0
         self._watch: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -109,7 +104,8 @@ class GroupWriter:
         if self._thread is None or self._waiting >= self._max_waiting:
             self._begin_or_refuse()
         if not self._gathering:
-            self._gather()
+            assert self._loop is not None
+            self._loop.call_soon(self._hand_over)  # once for all that is submitted in this turn of the loop
         self._gathering.append(Item(writes, wake, may_spool))
         self._waiting += 1
 
@@ -140,18 +136,7 @@ class GroupWriter:
             self._watch.cancel()
         self._watch = self._loop.call_later(1, self._look)
 
-    def _gather(self) -> None:
-        """Have all that is submitted in this turn of the loop, or until the time is up, handed over together."""
-        loop = self._loop
-        assert loop is not None
-        wait_s = self._handed_over_s + _APART_S - loop.time()
-        if wait_s > 0:
-            loop.call_later(wait_s, self._hand_over, loop)
-        else:
-            loop.call_soon(self._hand_over, loop)
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._handed_over_s = loop.time()
+    def _hand_over(self) -> None:
         if self._thread is not None:
             self._hand_over_to(self._thread)
 
