@@ -40,9 +40,14 @@ def hex_id(prefix: str) -> str:
 
     For what every request has several of: random bytes are fetched for many at once, so that one costs no system call.
     """
+    return prefix + hex_digits()
+
+
+def hex_digits() -> str:
+    """Draw the 24 digits of a `hex_id`."""
     while True:
         try:
-            return prefix + _pool.popleft()  # atomic, so that no two threads get the same
+            return _pool.popleft()  # atomic, so that no two threads get the same
         except IndexError:
             digits, width = os.urandom(_HEX_BYTES * _POOL_IDS).hex(), 2 * _HEX_BYTES
             _pool.extend(digits[start : start + width] for start in range(0, len(digits), width))

@@ -53,10 +53,12 @@ class Lines:
             self._drop(1)
             return
         pending.append(line)
-        loop = _running_loop()
-        if loop is None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
             self.flush(None)
-        elif loop is not self._loop:
+            return
+        if loop is not self._loop:
             self._wait(loop)
         elif len(pending) % GATHER_LINES == 0:
             self.flush()
@@ -124,13 +126,6 @@ class Lines:
         lost = bytes(self._rest).count(b"\n")
         self._rest = memoryview(b"")
         return lost
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _descriptor(stream: IO[str]) -> int | None:

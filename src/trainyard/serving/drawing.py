@@ -59,13 +59,14 @@ class Plan(Struct, frozen=True):
             errors.TrainyardError: As `Prepared.collect`.
         """
         left_s = self._left_s()
+        prepared, is_one = self.prepared, len(self.prepared) == 1 and self.n == 1
+        if is_one and prepared[0].keeps_time:
+            return [await prepared[0].collect(0, left_s)]
         try:
             async with asyncio.timeout(left_s):
-                if len(self.prepared) == 1 and self.n == 1:
-                    return [await self.prepared[0].collect(0, left_s)]
-                return await together(
-                    [one.collect(choice, left_s) for one in self.prepared for choice in range(self.n)]
-                )
+                if is_one:
+                    return [await prepared[0].collect(0, left_s)]
+                return await together([one.collect(choice, left_s) for one in prepared for choice in range(self.n)])
         except TimeoutError as error:
             raise _over() from error
 

@@ -6,6 +6,7 @@ from typing import Self
 from trainyard.core import telemetry
 from trainyard.core.metering.types import Used
 from trainyard.serving.cache.entry import Entry
+from trainyard.serving.meters import GenerationMetrics, ModelMetrics
 from trainyard.serving.types import Ask, Target
 
 
@@ -17,6 +18,7 @@ class Hit:
         key: Under which the answer is kept.
         raw: The kept bytes themselves: while these are under the key, it is the same answer.
         used: As the answer says it.
+        metrics: Where it is counted.
         notes: For the log line of every request that it answers.
         noted: The same as they are written.
     """
@@ -27,11 +29,12 @@ class Hit:
     raw: bytes
     entry: Entry
     used: Used
+    metrics: ModelMetrics
     notes: dict[str, object]
     noted: bytes
 
     @classmethod
-    def of(cls, ask: Ask, target: Target, key: bytes, raw: bytes, entry: Entry) -> Self:
+    def of(cls, ask: Ask, target: Target, key: bytes, raw: bytes, entry: Entry, metrics: GenerationMetrics) -> Self:
         """Put a hit together."""
         usage = entry.usage
         used = Used(
@@ -48,4 +51,4 @@ class Hit:
         }
         if ask.end_user:
             notes["end_user"] = ask.end_user
-        return cls(ask, target, key, raw, entry, used, notes, telemetry.written(notes))
+        return cls(ask, target, key, raw, entry, used, metrics.of(target.base_model), notes, telemetry.written(notes))

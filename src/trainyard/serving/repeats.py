@@ -15,7 +15,7 @@ MAX_BYTES: Final = 8 << 20
 MAX_ONE_BYTES: Final = 64 << 10
 _OVERHEAD_BYTES: Final = 1000
 
-_HEAD = re.compile(rb'\{"id":"(?P<kind>[a-z]+-)(?P<id>[0-9a-f]+)","object":"[a-z._]+","created":(?P<created>[0-9]+),')
+_HEAD = re.compile(rb'\{"id":"[a-z]+-(?P<id>[0-9a-f]+)","object":"[a-z._]+","created":(?P<created>[0-9]+),')
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,9 @@ class Written:
 
     Attributes:
         parts: One part stands as it is; three have an id and a time between them.
-        kind: Beginning of ids.
     """
 
     parts: tuple[bytes, ...]
-    kind: str = ""
 
     @classmethod
     def of(cls, content: bytes) -> "Written":
@@ -37,15 +35,14 @@ class Written:
         if head is None:
             return cls((content,))
         parts = content[: head.start("id")], content[head.end("id") : head.start("created")]
-        return cls((*parts, content[head.end("created") :]), head["kind"].decode())
+        return cls((*parts, content[head.end("created") :]))
 
     def again(self, clock: Clock) -> bytes:
         """Write it once more, with an id and a time of its own."""
         if len(self.parts) == 1:
             return self.parts[0]
         first, middle, last = self.parts
-        name = ids.hex_id(self.kind)[len(self.kind) :].encode()
-        return b"%b%b%b%d%b" % (first, name, middle, int(clock.now()), last)
+        return b"%b%b%b%d%b" % (first, ids.hex_digits().encode(), middle, int(clock.now()), last)
 
 
 Name = tuple[str, str, bytes]

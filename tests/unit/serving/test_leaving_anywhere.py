@@ -51,6 +51,7 @@ class SlowPrompt:
     fails_after: int | None = None
     model: str | None = None
     drawn: int = 0
+    keeps_time: bool = False
 
     async def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
         for count in range(1, WORDS + 1):

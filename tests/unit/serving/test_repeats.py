@@ -9,9 +9,11 @@ import pytest
 from tests.unit.serving.yard import ANSWER, MODEL, Yard
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
+from trainyard.core.telemetry import Metrics
 from trainyard.engine import calls
 from trainyard.serving.cache.entry import Entry
 from trainyard.serving.hits import Hit
+from trainyard.serving.meters import GenerationMetrics
 from trainyard.serving.repeats import Repeats, Written
 from trainyard.serving.types import Ask, Target
 
@@ -127,6 +129,7 @@ HIT = Hit.of(
     b"k",
     b"r",
     Entry((), 0, 0, 0.0),
+    GenerationMetrics(Metrics()),
 )
 
 

@@ -22,6 +22,7 @@ class Source:
     texts: tuple[str, ...]
     fails: BaseException | None = None
     prompt_tokens: int = 3
+    keeps_time: bool = False
     is_closed: bool = False
     read: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)

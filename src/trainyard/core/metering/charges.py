@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -155,20 +155,22 @@ class MeteredCharge:
             await self._count(entry)
 
     async def _count(self, entry: Entry) -> None:
+        """Tell the limiter; when the caller is cancelled in the middle, it is told again by somebody who stays."""
         self._parts.metrics.settle(entry)
-        amount = Amount(entry.charged_tokens, entry.cost_micros)
-        await self._held(lambda: self._parts.limiter.settle(self._reservation, amount, at=entry.at))
+        limiter, amount = self._parts.limiter, Amount(entry.charged_tokens, entry.cost_micros)
+        try:
+            await limiter.settle(self._reservation, amount, at=entry.at)
+        except asyncio.CancelledError:
+            self._parts.finish(limiter.settle(self._reservation, amount, at=entry.at))
+            raise
 
     async def _release(self, how: str) -> None:
         self._parts.metrics.end(how)
-        await self._held(lambda: self._parts.limiter.refund(self._reservation))
-
-    async def _held(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Tell the limiter; when the caller is cancelled in the middle, it is told again by somebody who stays."""
+        limiter = self._parts.limiter
         try:
-            await step()
+            await limiter.refund(self._reservation)
         except asyncio.CancelledError:
-            self._parts.finish(step())
+            self._parts.finish(limiter.refund(self._reservation))
             raise
 
 

@@ -48,7 +48,7 @@ class HitCharge:
         except errors.TrainyardError:
             await self._take_back("lost")
             raise
-        self._count(entry)
+        self._parts.metrics.settle_hit(entry)
 
     async def refund(self) -> None:
         """Take the request back; see `Charge.refund`."""
@@ -75,11 +75,7 @@ class HitCharge:
         except errors.TrainyardError:
             await self._take_back("lost")
         else:
-            self._count(entry)
-
-    def _count(self, entry: Entry) -> None:
-        self._parts.metrics.end_hit("cached")
-        self._parts.metrics.use(entry)
+            self._parts.metrics.settle_hit(entry)
 
     async def _take_back(self, how: str) -> None:
         self._parts.metrics.end_hit(how)

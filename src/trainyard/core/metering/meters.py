@@ -30,6 +30,7 @@ class MeterMetrics:
         self._tokens = metrics.counter(
             "trainyard_settled_tokens", "Tokens in the ledger by model and kind", ("model", "kind")
         )
+        self._cached = self._ended.of("cached")
         self._of_model: dict[str, _OfModel] = {}
         self._cost = metrics.counter("trainyard_settled_cost_micros", "Millionths of the currency charged", ("model",))
 
@@ -55,6 +56,11 @@ class MeterMetrics:
     def end_hit(self, how: str) -> None:
         """Count the end of a request that held nothing."""
         self._ended.of(how).inc()
+
+    def settle_hit(self, entry: Entry) -> None:
+        """Count what the entry of a request that held nothing says."""
+        self._cached.inc()
+        self.use(entry)
 
     def settle(self, entry: Entry) -> None:
         """Count what an entry says."""

@@ -106,8 +106,7 @@ class Metering:
 
     def _after_hit(self, passed: Passed, entry: Entry, done: Done, outcome: Outcome) -> None:
         if isinstance(outcome, bool):
-            self._parts.metrics.end_hit("cached")
-            self._parts.metrics.use(entry)
+            self._parts.metrics.settle_hit(entry)
             done(None)
         else:
             self._parts.metrics.end_hit("lost")

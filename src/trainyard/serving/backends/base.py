@@ -19,6 +19,11 @@ class Prepared(Protocol):
         """Most tokens of one answer."""
         ...
 
+    @property
+    def keeps_time(self) -> bool:
+        """Whether `collect` ends in time by itself, whatever becomes of what does the work."""
+        ...
+
     def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
         """Generate one answer; closing the generator stops the work. Choice i uses seed + i.
 

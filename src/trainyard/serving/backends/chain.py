@@ -125,6 +125,11 @@ class _ChainPrompt:
         return self.first.prepared.max_tokens
 
     @property
+    def keeps_time(self) -> bool:
+        """False: not all who may be asked do."""
+        return False
+
+    @property
     def drawn(self) -> int:
         """Tokens that all who were asked have drawn so far."""
         return sum(prepared.drawn for prepared in self._drawn_by)

@@ -29,6 +29,11 @@ class FakePrompt:
         """Number of words."""
         return len(self.words)
 
+    @property
+    def keeps_time(self) -> bool:
+        """True: it takes none."""
+        return True
+
     async def stream(self, choice: int, timeout_s: float) -> AsyncGenerator[Piece, None]:
         """Say the words back; every choice is the same, and none takes time."""
         for piece in self._pieces():

@@ -43,6 +43,11 @@ class LocalPrompt:
         return self.request.max_tokens
 
     @property
+    def keeps_time(self) -> bool:
+        """False: an engine that stands still ends nothing."""
+        return False
+
+    @property
     def drawn(self) -> int:
         """Tokens of all choices so far."""
         return sum(self._drawn.values())

@@ -28,7 +28,7 @@ class Repeating:
         if answers is None or work.key is None or work.entry is None:
             return None
         raw = answers.peek(work.key)
-        return None if raw is None else Hit.of(work.ask, work.target, work.key, raw, work.entry)
+        return None if raw is None else Hit.of(work.ask, work.target, work.key, raw, work.entry, self._parts.metrics)
 
     def holds(self, principal: Principal, hit: Hit) -> bool:
         """Whether the request would be the same hit for this caller now; says no when it is not sure."""
@@ -71,5 +71,4 @@ class Repeating:
 
     def end(self, hit: Hit, began_s: float, *, is_paid: bool) -> None:
         """Count a request whose `done` was called."""
-        metrics = self._parts.metrics.of(hit.target.base_model)
-        metrics.end("done" if is_paid else "failed", self._parts.clock.monotonic() - began_s, None)
+        hit.metrics.end("done" if is_paid else "failed", self._parts.clock.monotonic() - began_s, None)

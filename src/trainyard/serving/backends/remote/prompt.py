@@ -40,6 +40,11 @@ class RemotePrompt:
         return self._drawn
 
     @property
+    def keeps_time(self) -> bool:
+        """True: the deadline is the connection's."""
+        return True
+
+    @property
     def max_tokens(self) -> int:
         """Most tokens of one answer; a repaired answer takes as many again."""
         return self.wire.max_tokens if self.check is None else 2 * self.wire.max_tokens
@@ -69,9 +74,11 @@ class RemotePrompt:
 
     async def collect(self, choice: int, timeout_s: float) -> Piece:
         """Generate one answer to its end."""
+        if self.check is None:
+            return await self._ask(choice, timeout_s, None)
         ends_at_s = self.upstream.now_s() + timeout_s
         piece = await self._ask(choice, timeout_s, None)
-        if self.check is None or piece.finish_reason != "stop":
+        if piece.finish_reason != "stop":
             return piece  # an answer that its limit cut off keeps no form, and says so
         fault = self.check(piece.text)
         if fault is None:
