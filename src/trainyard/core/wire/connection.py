@@ -83,8 +83,8 @@ class Connection(asyncio.Protocol):
         elif len(body) > JOINED_BYTES:
             transport.write(b"%s%d\r\n\r\n" % (head, len(body)))
             transport.write(body)
-        else:
-            transport.write(b"%s%d\r\n\r\n%s" % (head, len(body), body))
+        else:  # at the end of this turn: what goes out together wakes a server once, each alone wakes it each time
+            self._loop.call_soon(transport.write, b"%s%d\r\n\r\n%s" % (head, len(body), body))
         return waiting
 
     async def read(self, deadline_s: float) -> bytes:

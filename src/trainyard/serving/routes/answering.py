@@ -111,18 +111,19 @@ async def once(
     Raises:
         errors.TrainyardError: As `Idempotency.begin` and `make`.
     """
-    ticket = await _claim(service, request, principal, body)
+    key = request.header(b"idempotency-key")
+    if key is None:
+        return await make(None)
+    ticket = await _claim(service, request, principal, body, key)
     if isinstance(ticket, Answer):
         return replayed(ticket)
     try:
         return await make(ticket)
     except errors.TrainyardError as error:
-        if ticket is not None:
-            await ticket.release(error)
+        await ticket.release(error)
         raise
     except BaseException:
-        if ticket is not None:
-            await ticket.release()
+        await ticket.release()
         raise
 
 
@@ -134,16 +135,13 @@ def make_call(request: Request, principal: Principal, *, is_stream: bool, cache:
 
 
 async def _claim(
-    service: ServingService, request: Request, principal: Principal, body: msgspec.Struct
-) -> Answer | Ticket | None:
-    """Look whether the request was answered under its `Idempotency-Key`; None when it has none.
+    service: ServingService, request: Request, principal: Principal, body: msgspec.Struct, key: str
+) -> Answer | Ticket:
+    """Look whether the request was answered under its `Idempotency-Key`.
 
     Raises:
         errors.TrainyardError: As `Idempotency.begin`.
     """
-    key = request.header(b"idempotency-key")
-    if key is None:
-        return None
     if service.idempotency is None:
         raise errors.InvalidRequest(
             "This server remembers no keys; leave Idempotency-Key out",

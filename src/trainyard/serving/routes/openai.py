@@ -28,18 +28,17 @@ def _chat(service: ServingService) -> HotRoute:
         def head(work: Work) -> Head:
             return Head.make("chatcmpl", service.clock, work, body.stream_options)
 
-        return await _naming_form(
-            answering.answer(
-                service,
-                request,
-                principal,
-                body,
-                openai_asks.of_chat(body),
-                whole=lambda work, choices: openai_chat.response(head(work), work, choices),
-                writer=(lambda work: openai_chat.ChunkWriter(head(work), work)) if body.stream else None,
-                dialect="openai",
-            )
+        made = answering.answer(
+            service,
+            request,
+            principal,
+            body,
+            openai_asks.of_chat(body),
+            whole=lambda work, choices: openai_chat.response(head(work), work, choices),
+            writer=(lambda work: openai_chat.ChunkWriter(head(work), work)) if body.stream else None,
+            dialect="openai",
         )
+        return await (made if body.response_format is None else _naming_form(made))
 
     return hot_route(
         "/v1/chat/completions",
