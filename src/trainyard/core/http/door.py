@@ -11,7 +11,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Final, NamedTuple, Self
 
-import msgspec
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -40,6 +39,7 @@ _SECURITY_NAMES: Final = frozenset(name for name, _ in _SECURITY)
 _BEGUN: Final = "trainyard.begun"
 """Key of an ASGI scope for what `at_once` leaves to the call that follows."""
 
+_ANSWERS: Final = (hot.Reply, hot.Stream, Response)
 _JSON: Final = (b"content-type", b"application/json")
 
 _HEAD: Final = (
@@ -96,7 +96,8 @@ class HotDoor:
             self._drain.enter()
             try:
                 answer = await self._answer(route, request)
-                if not _write_whole(request, answer):
+                wire: leaving.Wire | None = scope.get(leaving.WIRE)
+                if wire is None or not isinstance(answer, hot.Reply) or not _write_whole(request, answer, wire):
                     await self._send(request, answer, send)
             finally:
                 self._drain.leave()
@@ -152,7 +153,7 @@ class HotDoor:
     def _finish(self, request: Request, send: Send, answer: hot.Reply | Exception) -> None:
         """End a request that `at_once` began."""
         wire: leaving.Wire = request.scope[leaving.WIRE]
-        if wire.has_left or (isinstance(answer, hot.Reply) and _write_whole(request, answer)):
+        if wire.has_left or (isinstance(answer, hot.Reply) and _write_whole(request, answer, wire)):
             self._end(request)
         else:
             task = asyncio.get_running_loop().create_task(self._finish_slowly(request, send, answer))
@@ -205,7 +206,7 @@ class HotDoor:
         request.key = derived.key
         return route, request
 
-    async def _answer(self, route: HotRoute, request: Request) -> hot.Answer:
+    async def _answer(self, route: HotRoute, request: Request) -> hot.Reply | hot.Stream | Response:
         headers, principal = request.headers, request.principal
         if principal is None:
             key = request.key or choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
@@ -226,8 +227,8 @@ class HotDoor:
             told: asyncio.Future[hot.Reply | Exception] = asyncio.get_running_loop().create_future()
             if route.again(request, principal, told.set_result):
                 return _raised(await told)
-        body = decode(route.decoder, raw)
-        return await route.handler(request, body, principal)
+        answer = await route.handler(request, decode(route.decoder, raw), principal)
+        return answer if isinstance(answer, _ANSWERS) else hot.Reply(answer)
 
     async def _body(self, receive: Receive) -> bytes:
         parts, size_bytes = [], 0
@@ -244,14 +245,14 @@ class HotDoor:
 
     # ------------------------------------------------------------------ sending
 
-    async def _send(self, request: Request, answer: hot.Answer, send: Send) -> None:
+    async def _send(self, request: Request, answer: hot.Reply | hot.Stream | Response, send: Send) -> None:
         if isinstance(answer, Response):
             _name_scope(request)
             await self._send_response(request, answer, send)
         elif isinstance(answer, hot.Stream):
             await self._send_stream(request, answer, send)
         else:
-            await self._send_plain(request, _reply(answer), send)
+            await self._send_plain(request, answer, send)
 
     async def _send_plain(self, request: Request, reply: hot.Reply, send: Send) -> None:
         content = hot.content_of(reply.body)
@@ -341,20 +342,16 @@ def _hardened(headers: Iterable[tuple[bytes, bytes]], request: Request) -> list[
     return raw if b"x-request-id" in own else [*raw, (b"x-request-id", request_id)]
 
 
-def _write_whole(request: Request, answer: hot.Answer) -> bool:
-    """Write a JSON answer in one piece; false, and nothing is written, where it is not JSON or that cannot be done."""
-    wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
-    if wire is None or isinstance(answer, Response | hot.Stream):
-        return False
-    reply = _reply(answer)
+def _write_whole(request: Request, reply: hot.Reply, wire: leaving.Wire) -> bool:
+    """Write a JSON answer in one piece; false, and nothing is written, where that cannot be done."""
     content = hot.content_of(reply.body)
     own = _lines(reply.headers) if reply.headers else b""
     if own is None:
         return False
-    head = _HEAD % (len(content), own + reply.lines, request.request_id.encode())
-    if not wire.write_whole(reply.status, head, content):
+    size = len(content)
+    if not wire.write_whole(reply.status, _HEAD % (size, own + reply.lines, request.request_id.encode()), content):
         return False
-    request.status, request.sent_bytes = reply.status, len(content)
+    request.status, request.sent_bytes = reply.status, size
     return True
 
 
@@ -369,7 +366,3 @@ def _lines(headers: RawHeaders) -> bytes | None:
     ):
         return None
     return own
-
-
-def _reply(answer: msgspec.Struct | hot.Reply) -> hot.Reply:
-    return answer if isinstance(answer, hot.Reply) else hot.Reply(answer)

@@ -26,9 +26,10 @@ class KnownHead:
         derived: What an application has made of it, and may keep here; it must not depend on the length of the body.
     """
 
-    __slots__ = ("_after", "_before", "_headers", "_length_at", "derived", "scope")
+    __slots__ = ("_after", "_before", "_headers", "_length_at", "_size", "_whole", "derived", "scope")
 
     def __init__(self, before: bytes, after: bytes, scope: Any) -> None:
+        self._whole, self._size = b"", 0  # of a request that came with it, for others of the same length
         self._before = before
         self._after = after
         self._headers: list[tuple[bytes, bytes]] = [*scope["headers"]]
@@ -54,6 +55,8 @@ class KnownHead:
 
     def body_of(self, data: bytes) -> bytes | None:
         """Cut the body out of a whole request with this head; None for all other bytes."""
+        if len(data) == self._size and data.startswith(self._whole):
+            return data[len(self._whole) :]
         if not data.startswith(self._before):
             return None
         start = len(self._before)
@@ -61,8 +64,11 @@ class KnownHead:
         digits = data[start:end]
         if not digits.isdigit() or not data.startswith(self._after, end):
             return None
-        body = data[end + len(self._after) :]
-        return body if len(body) == int(digits) else None
+        begin = end + len(self._after)
+        if len(data) - begin != int(digits):
+            return None
+        self._whole, self._size = data[:begin], len(data)
+        return data[begin:]
 
     def headers_for(self, body: bytes) -> list[tuple[bytes, bytes]]:
         """Give the headers of a request with this body; the list is the request's own."""
