@@ -33,12 +33,14 @@ def main() -> int:
         upstream = stack.enter_context(gateways.upstream(directory))
         ours = stack.enter_context(gateways.ours(directory / "ours", upstream))
         bare = stack.enter_context(gateways.bare(directory / "bare", upstream))
+        still = stack.enter_context(gateways.bare(directory / "still"))
         theirs = stack.enter_context(gateways.litellm(directory / "litellm", upstream))
         work: dict[str, Callable[[float], float]] = {}
         for shape, connections in ((GATEWAY_SHAPE, GATEWAY_CONNECTIONS), (GATEWAY_ALONE, 1)):
             work[f"forward {shape}"] = partial(_cost_us, ours, _body(0.7), connections)
             work[f"bare {shape}"] = partial(_cost_us, bare, _body(0.7), connections)
             work[f"hit {shape}"] = partial(_cost_us, ours, _body(0.0), connections)
+            work[f"still {shape}"] = partial(_cost_us, still, _body(0.0), connections)
         work["litellm"] = partial(_cost_us, theirs, _body(0.7), GATEWAY_CONNECTIONS)
         measured = _in_turns(work, rounds, seconds)
     report.publish("gateway", _results(measured), given.json)
@@ -83,7 +85,7 @@ def _results(measured: dict[str, list[float]]) -> list[Result]:
     ratios = [their_us / our_us for our_us, their_us in zip(ours, theirs, strict=True)]
     median_us = statistics.median(theirs)
     return [
-        _cost("forward_cpu_us", GATEWAY_SHAPE, ours, measured[f"bare {GATEWAY_SHAPE}"]),
+        _forward("forward_cpu_us", GATEWAY_SHAPE, measured),
         Result(
             "vs_litellm",
             GATEWAY_SHAPE,
@@ -93,20 +95,23 @@ def _results(measured: dict[str, list[float]]) -> list[Result]:
             median_us,
             report.spread(ratios),
         ),
-        _cost("cache_hit_cpu_us", GATEWAY_SHAPE, measured[f"hit {GATEWAY_SHAPE}"]),
-        _cost(
-            "forward_alone_cpu_us",
-            GATEWAY_ALONE,
-            measured[f"forward {GATEWAY_ALONE}"],
-            measured[f"bare {GATEWAY_ALONE}"],
-        ),
-        _cost("cache_hit_alone_cpu_us", GATEWAY_ALONE, measured[f"hit {GATEWAY_ALONE}"]),
+        _hit("cache_hit_cpu_us", GATEWAY_SHAPE, measured),
+        _forward("forward_alone_cpu_us", GATEWAY_ALONE, measured),
+        _hit("cache_hit_alone_cpu_us", GATEWAY_ALONE, measured),
     ]
 
 
-def _cost(name: str, shape: str, costs_us: list[float], bare_us: list[float] | None = None) -> Result:
-    rival, rival_us = (None, None) if bare_us is None else ("bare aiohttp", statistics.median(bare_us))
-    return Result(name, shape, statistics.median(costs_us), "us", rival, rival_us, report.spread(costs_us))
+def _forward(name: str, shape: str, measured: dict[str, list[float]]) -> Result:
+    return _cost(name, shape, measured[f"forward {shape}"], "bare aiohttp", measured[f"bare {shape}"])
+
+
+def _hit(name: str, shape: str, measured: dict[str, list[float]]) -> Result:
+    return _cost(name, shape, measured[f"hit {shape}"], "bare uvicorn", measured[f"still {shape}"])
+
+
+def _cost(name: str, shape: str, costs_us: list[float], rival: str, rival_us: list[float]) -> Result:
+    costs = statistics.median(costs_us), statistics.median(rival_us)
+    return Result(name, shape, costs[0], "us", rival, costs[1], report.spread(costs_us))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A forward without anything: uvicorn, plain ASGI, aiohttp; no key, no limit, no ledger, no log.
+"""A gateway without anything: uvicorn and plain ASGI; no key, no limit, no ledger, no log.
 
-`python -m benchmarks.gateway.bare PORT UPSTREAM_PORT`
+`python -m benchmarks.gateway.bare PORT UPSTREAM_PORT` forwards with aiohttp; without an upstream it gives the same
+answer to everything, as a cache hit would.
 """
 
 import sys
@@ -8,6 +9,8 @@ from typing import Any
 
 import aiohttp
 import uvicorn
+
+from benchmarks.gateway import upstream
 
 _HEADERS = {"Content-Type": "application/json"}
 
@@ -31,9 +34,17 @@ class Forward:
         await send({"type": "http.response.body", "body": content})
 
 
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    """Serve one request by what the upstream would say."""
+    await receive()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(upstream.ANSWER))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": upstream.ANSWER})
+
+
 if __name__ == "__main__":
     uvicorn.run(
-        Forward(f"http://127.0.0.1:{sys.argv[2]}/v1/chat/completions"),
+        Forward(f"http://127.0.0.1:{sys.argv[2]}/v1/chat/completions") if len(sys.argv) > 2 else answer,
         port=int(sys.argv[1]),
         lifespan="off",
         log_level="warning",

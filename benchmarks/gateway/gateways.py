@@ -70,11 +70,11 @@ def _key(data: Path) -> str:
 
 
 @contextlib.contextmanager
-def bare(directory: Path, upstream: int) -> Iterator[Gateway]:
-    """A forward without anything."""
+def bare(directory: Path, *upstream: int) -> Iterator[Gateway]:
+    """A forward without anything; without an upstream an answer without anything."""
     directory.mkdir(parents=True)
     port = trees.free_port()
-    command = trees.python("benchmarks.gateway.bare", port, upstream)
+    command = trees.python("benchmarks.gateway.bare", port, *upstream)
     with trees.running(command, port, directory / "bare.log") as tree:
         yield Gateway(tree, "none")
 

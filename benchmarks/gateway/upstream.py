@@ -13,7 +13,7 @@ import uvloop
 COMPLETION_TOKENS = 16
 PROMPT_TOKENS = 40
 
-_ANSWER = json.dumps(
+ANSWER = json.dumps(
     {
         "id": "chatcmpl-0123456789",
         "object": "chat.completion",
@@ -34,7 +34,7 @@ _ANSWER = json.dumps(
         },
     }
 ).encode()
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(_ANSWER)
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 
 
@@ -55,7 +55,7 @@ class Answering(asyncio.Protocol):
             if len(self._seen) < whole:
                 return
             self._seen = self._seen[whole:]
-            self._transport.write(_HEAD + _ANSWER)  # type: ignore[attr-defined]  # a stream's transport
+            self._transport.write(_HEAD + ANSWER)  # type: ignore[attr-defined]  # a stream's transport
 
 
 async def _serve(port: int) -> None:
