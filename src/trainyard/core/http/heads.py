@@ -59,6 +59,7 @@ class BoundedHeads(HttpToolsProtocol):
     key. Timers are set for what really waits: a head that comes whole needs none, and a kept connection has one that is
     looked at, not one per request. Requests are `Cycle`s. A request whose head is that of the one before is not parsed.
     An application that has `at_once` (see `door.HotDoor`) is asked for each request before a task is made for it.
+    Neither is done where uvicorn's `limit_concurrency` decides what runs.
 
     Attributes:
         head_timeout_s: After this, a connection whose headers are not complete is closed.
@@ -90,7 +91,7 @@ class BoundedHeads(HttpToolsProtocol):
 
     def __init__(self, config: uvicorn.Config, *args: Any, **named: Any) -> None:
         super().__init__(config, *args, **named)
-        self._at_once: AtOnce | None = getattr(self.app, "at_once", None)
+        self._at_once: AtOnce | None = getattr(self.app, "at_once", None) if self.limit_concurrency is None else None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, unless there are too many connections."""
@@ -139,7 +140,7 @@ class BoundedHeads(HttpToolsProtocol):
                 self._expect_head()
             elif self._is_in_body:
                 self._expect_body()
-            elif is_at_rest and self._begun == begun + 1 and self.cycle.keep_alive:
+            elif is_at_rest and self._begun == begun + 1 and self.cycle.keep_alive and self.limit_concurrency is None:
                 self._known = KnownHead.of(data, self.scope)
 
     def pause_writing(self) -> None:
@@ -229,8 +230,8 @@ class BoundedHeads(HttpToolsProtocol):
 
     @property
     def _is_at_rest(self) -> bool:
-        """Whether what comes next is a head, and nothing is under way."""
-        if self._is_in_body or (self._is_in_head and self._seen_bytes):
+        """Whether what comes next is a head, and nothing is under way; a head counts from its first byte."""
+        if self._is_in_body or (self._is_in_head and self._begun):
             return False
         return (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing()
 

@@ -10,7 +10,7 @@ MAX_BYTES: Final = 4096
 """Of a head that is remembered, per connection."""
 
 _LENGTH_NAME: Final = b"content-length"
-_LENGTH: Final = re.compile(rb"\r\n%b: (?P<digits>[0-9]{1,9})\r\n" % _LENGTH_NAME, re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\n%b: (?P<digits>0|[1-9][0-9]{0,8})\r\n" % _LENGTH_NAME, re.IGNORECASE)
 _END: Final = b"\r\n\r\n"
 _OF_HEAD: Final = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "root_path")
 _CHANGES_BODY: Final = frozenset({b"expect", b"transfer-encoding"})
@@ -63,6 +63,8 @@ class KnownHead:
         end = data.find(b"\r", start, start + 10)
         digits = data[start:end]
         if not digits.isdigit() or not data.startswith(self._after, end):
+            return None
+        if digits.startswith(b"0") and len(digits) > 1:  # has the same meaning, and is another header
             return None
         begin = end + len(self._after)
         if len(data) - begin != int(digits):
