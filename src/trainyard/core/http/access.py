@@ -72,16 +72,7 @@ class AccessLines:
         """Do as `end` for a request of the hot door; what many lines have in common is written once."""
         kind = self._kinds.get((request.route, request.status)) or self._kind(request)
         if not telemetry.writes_json("info"):
-            self.end(
-                method="POST",
-                path=request.route,
-                route=request.route,
-                status=request.status,
-                sent_bytes=request.sent_bytes,
-                took_s=took_s,
-                principal=request.principal,
-                notes=request.notes,
-            )
+            self._end_in_words(request, took_s)
             return
         self._metrics.in_flight.dec()
         kind.count.inc()
@@ -100,6 +91,23 @@ class AccessLines:
                 noted,
             )
         )
+
+    def _end_in_words(self, request: Request, took_s: float) -> None:
+        """Do as `end`, with the id of this request: what ends it may run in the context of another one."""
+        token = telemetry.REQUEST_ID.set(request.request_id)
+        try:
+            self.end(
+                method="POST",
+                path=request.route,
+                route=request.route,
+                status=request.status,
+                sent_bytes=request.sent_bytes,
+                took_s=took_s,
+                principal=request.principal,
+                notes=request.notes,
+            )
+        finally:
+            telemetry.REQUEST_ID.reset(token)
 
     def _kind(self, request: Request) -> "_Kind":
         made = _Kind(self._metrics, request.route, request.status)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -7,7 +8,7 @@ from trainyard.core.http import access, hot
 from trainyard.core.http.access import AccessLines
 from trainyard.core.principal import Principal
 from trainyard.core.settings import LogSettings
-from trainyard.core.telemetry import Metrics, configure_logging
+from trainyard.core.telemetry import REQUEST_ID, Metrics, configure_logging
 
 Lines = Iterator[None]
 
@@ -77,3 +78,19 @@ def test_a_caller_who_changes_is_written_anew_and_many_do_not_fill_the_memory(
     moved.principal = Principal("other", "ada", "key_ada", frozenset())
     lines.end_hot(moved, 0.0)
     assert [json.loads(line)["tenant"] for line in capfd.readouterr().err.splitlines()] == ["lab", "other"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_has_the_id_of_its_request_wherever_it_is_written(
+    capfd: pytest.CaptureFixture[str], form: Literal["json", "console"]
+) -> None:
+    """Answers at once end in the context of whoever had the writer called, which is another request at times."""
+    configure_logging(LogSettings(level="info", format=form))
+    token = REQUEST_ID.set("req_of_another")
+    AccessLines(Metrics()).end_hot(_request("ada"), 0.0)
+    assert REQUEST_ID.get() == "req_of_another"
+    REQUEST_ID.reset(token)
+    configure_logging(LogSettings(level="warning", format="json"))
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "req_1" in line
+    assert "req_of_another" not in line
