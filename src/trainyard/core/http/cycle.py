@@ -70,6 +70,7 @@ class Cycle(RequestResponseCycle):
 
     def lose(self) -> None:
         """Tell that the connection is lost."""
+        self.on_response = _nothing  # what it was holds the connection, which holds this
         if self.response_complete:
             return
         self.disconnected = True
@@ -116,3 +117,7 @@ class Cycle(RequestResponseCycle):
             self.transport.close()
         self.on_response()
         return True
+
+
+def _nothing() -> None:
+    """Begin no further request."""
