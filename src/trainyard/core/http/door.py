@@ -137,18 +137,18 @@ class HotDoor:
         return True
 
     def _is_done_again(self, route: HotRoute, request: Request, finish: hot.Finish) -> bool:
-        """Recognise the key, and see whether the route can answer at once."""
+        """Recognise the key, and see whether the route can answer at once; who may not, is told so by the long way."""
         try:
             principal = request.principal = self._checker.recognise(request.key)
-        except errors.Unauthenticated:
+            wire: leaving.Wire = request.scope[leaving.WIRE]
+            raw = wire.peek_body()
+            if route.again is None or principal is None or raw is None or route.scope not in principal.scopes:
+                return False
+            request.was_compared = True
+            request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
+            return route.again(request, principal, finish)
+        except errors.TrainyardError:  # the key or the model was taken away at this very moment
             return False
-        wire: leaving.Wire = request.scope[leaving.WIRE]
-        raw = wire.peek_body()
-        if route.again is None or principal is None or raw is None or route.scope not in principal.scopes:
-            return False
-        request.was_compared = True
-        request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
-        return route.again(request, principal, finish)
 
     def _finish(self, request: Request, send: Send, answer: hot.Reply | Exception) -> None:
         """End a request that `at_once` began."""
@@ -225,8 +225,8 @@ class HotDoor:
         request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
         if route.again is not None and not request.was_compared:
             told: asyncio.Future[hot.Reply | Exception] = asyncio.get_running_loop().create_future()
-            if route.again(request, principal, told.set_result):
-                return _raised(await told)
+            if route.again(request, principal, partial(_tell, told)):
+                return _raised(await told, request)
         answer = await route.handler(request, decode(route.decoder, raw), principal)
         return answer if isinstance(answer, _ANSWERS) else hot.Reply(answer)
 
@@ -305,7 +305,14 @@ class _Derived(NamedTuple):
         return cls(headers, key)
 
 
-def _raised(answer: hot.Reply | Exception) -> hot.Reply:
+def _tell(told: asyncio.Future[hot.Reply | Exception], answer: hot.Reply | Exception) -> None:
+    if not told.done():  # the server cancels what runs when it ends
+        told.set_result(answer)
+
+
+def _raised(answer: hot.Reply | Exception, request: Request) -> hot.Reply:
+    if request.has_left:
+        raise ClientDisconnect
     if isinstance(answer, Exception):
         raise answer
     return answer
