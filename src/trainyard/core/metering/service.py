@@ -91,7 +91,8 @@ class Metering:
         passed = parts.limiter.count_at_once(self._subjects(principal))
         if passed is None:
             return None
-        entry = parts.entry(principal, job, used, job.began_s or parts.clock.monotonic())
+        began_s = parts.clock.monotonic() if job.began_s is None else job.began_s
+        entry = parts.entry(principal, job, used, began_s)
         try:
             parts.ledger.submit_then(entry, functools.partial(self._after_hit, passed, entry, done))
         except errors.TrainyardError:

@@ -9,6 +9,7 @@ from tests.contract.core.limits import stand as stands
 from tests.contract.core.limits.stand import Stand, key
 from tests.contract.core.limits.test_redis import real_limiter
 from trainyard.core import errors
+from trainyard.core.limits.memory import MemoryLimiter
 from trainyard.core.limits.types import Amount, Limits, Passed, Quota, Standing, Subject
 
 ONE = Amount(1)
@@ -80,6 +81,23 @@ async def test_all_subjects_count_a_hit_or_none(stand: Stand) -> None:
     with pytest.raises(errors.InvalidRequest):
         await stand.limiter.count((free, full))
     await stand.limiter.count((free,))
+
+
+async def test_a_hit_at_once_counts_as_any_hit_or_says_that_it_does_not(stand: Stand) -> None:
+    """Where the counters are elsewhere it never does."""
+    subjects = key(requests=3), Subject("tenant:t", Limits(requests=2))
+    at_once = [stand.limiter.count_at_once(subjects) for _ in range(3)]
+    counted = [each for each in at_once if each is not None]
+    assert len(counted) == (2 if isinstance(stand.limiter, MemoryLimiter) else 0)
+    assert [each.requests for each in counted] == [Standing(2, 1, stands.WINDOW_S), Standing(2, 0, stands.WINDOW_S)][
+        : len(counted)
+    ]
+    for _ in range(2 - len(counted)):
+        await stand.limiter.count(subjects)
+    with pytest.raises(errors.LimitReached) as caught:
+        await stand.limiter.count(subjects)
+    assert caught.value.data["scope"] == "tenant:t"
+    await stand.limiter.count(subjects[:1])  # what was refused has taken nothing of the other
 
 
 async def test_a_caller_of_a_hit_who_leaves_takes_nothing(redis_url: str) -> None:

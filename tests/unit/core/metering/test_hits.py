@@ -1,12 +1,17 @@
 import asyncio
+from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from tests.unit.core.metering.conftest import WHO, Yard, job
 from trainyard.core import errors, head_lines
 from trainyard.core.db.writer import GroupWriter, Write
-from trainyard.core.limits.types import Limits
+from trainyard.core.limits.types import Limits, Quota, Subject
+from trainyard.core.metering.service import Metering
 from trainyard.core.metering.types import Used
+from trainyard.core.principal import Principal
+from trainyard.core.telemetry import Metrics
 
 USED = Used(prompt_tokens=10, completion_tokens=5)
 HIT = job(most=0, cached=True)
@@ -111,3 +116,120 @@ async def test_the_counters_tell_of_hits_without_a_place(yard: Yard) -> None:
     assert yard.metric("trainyard_admitted_requests_total", route="/v1/generate") == 1
     assert yard.metric("trainyard_charges_total", end="cached") == 1
     assert yard.metric("trainyard_settled_tokens_total", model="pocket", kind="free") == 15
+
+
+# ---------------------------------------------------------------- at once
+class Told(list[Exception | None]):
+    """What became of hits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_there = asyncio.Event()
+
+    def __call__(self, outcome: Exception | None) -> None:
+        self.append(outcome)
+        self.is_there.set()
+
+
+async def told(yard: Yard) -> tuple[bytes | None, Told]:
+    """Begin a hit at once and wait until it is known what became of it."""
+    told = Told()
+    lines = yard.meter.hit_at_once(WHO, HIT, USED, told)
+    assert told == []  # never before the call is over
+    if lines is not None:
+        async with asyncio.timeout(5):
+            await told.is_there.wait()
+    return lines, told
+
+
+async def test_a_hit_at_once_is_what_a_hit_is(yard: Yard) -> None:
+    yard.limits = Limits(requests=5, tokens=1)
+    charge = await yard.meter.hit(WHO, HIT)
+    await charge.settle(USED)
+    lines, outcome = await told(yard)
+    assert outcome == [None]
+    first, second = await yard.entries()
+    assert msgspec.structs.replace(first, entry_id=second.entry_id) == second
+    assert first.entry_id != second.entry_id
+    before, now = (dict(head_lines.pairs(each or b"")) for each in (charge.lines, lines))
+    assert (before.pop(b"x-ratelimit-remaining-requests"), now.pop(b"x-ratelimit-remaining-requests")) == (b"4", b"3")
+    assert (before.pop(b"ratelimit"), now.pop(b"ratelimit")) == (
+        b'"requests";r=4;t=60, "tokens";r=1;t=0',
+        b'"requests";r=3;t=60, "tokens";r=1;t=0',
+    )
+    assert before == now
+    assert yard.metric("trainyard_admitted_requests_total", route="/v1/generate") == 2
+    assert yard.metric("trainyard_charges_total", end="cached") == 2
+    assert yard.metric("trainyard_settled_tokens_total", model="pocket", kind="free") == 30
+
+
+@pytest.mark.parametrize(("began_s", "seconds"), [(None, 0.0), (0.0, 2.0), (1.5, 0.5)])
+async def test_a_hit_at_once_took_as_long_as_its_request(yard: Yard, began_s: float | None, seconds: float) -> None:
+    yard.clock.advance(2)
+    outcome = Told()
+    yard.meter.hit_at_once(WHO, msgspec.structs.replace(HIT, began_s=began_s), USED, outcome)
+    await outcome.is_there.wait()
+    assert [entry.seconds for entry in await yard.entries()] == [seconds]
+
+
+async def test_200_hits_at_once_get_as_many_requests_as_the_bar(yard: Yard) -> None:
+    yard.limits = Limits(requests=60)
+    outcomes = [Told() for _ in range(200)]
+    lines = [yard.meter.hit_at_once(WHO, HIT, USED, each) for each in outcomes]
+    assert [each is not None for each in lines] == [True] * 60 + [False] * 140
+    for each in outcomes[:60]:
+        await each.is_there.wait()
+    assert outcomes == [[None]] * 60 + [[]] * 140
+    assert len(await yard.entries()) == 60
+
+
+async def test_what_is_refused_at_once_is_counted_by_the_long_way_alone(yard: Yard) -> None:
+    yard.limits = Limits(requests=1)
+    await told(yard)
+    assert await told(yard) == (None, [])
+    assert yard.metric("trainyard_refused_requests_total", reason="rate_limit_exceeded:requests") == 0
+    with pytest.raises(errors.LimitReached):
+        await yard.meter.hit(WHO, HIT)
+    assert yard.metric("trainyard_refused_requests_total", reason="rate_limit_exceeded:requests") == 1
+    assert yard.metric("trainyard_admitted_requests_total", route="/v1/generate") == 1
+
+
+async def test_a_quota_that_is_not_loaded_takes_the_long_way_once(yard: Yard) -> None:
+    yard.quota = Quota(tokens=1000)
+    assert await told(yard) == (None, [])
+    await (await yard.meter.hit(WHO, HIT)).settle(USED)
+    lines, outcome = await told(yard)
+    assert (lines, outcome) == (b"", [None])
+
+
+async def test_a_hit_at_once_that_is_lost_gives_its_request_back(yard: Yard) -> None:
+    lost = Yard(yard.database, yard.clock, GroupWriter(f"sqlite:///{yard.database.engine.url.database}.gone"))
+    lost.limits = Limits(requests=1)
+    for times in (1, 2):
+        lines, outcome = await told(lost)
+        assert lines is not None
+        assert [type(each) for each in outcome] == [errors.Unavailable]
+        await lost.meter.aclose()
+        assert lost.metric("trainyard_charges_total", end="lost") == times
+    assert lost.metric("trainyard_charges_total", end="cached") == 0
+    await lost.writer.aclose()
+
+
+async def test_a_writer_that_takes_nothing_leaves_it_to_the_long_way(yard: Yard) -> None:
+    yard.limits = Limits(requests=1)
+    await yard.writer.aclose()
+    assert await told(yard) == (None, [])
+    await yard.meter.aclose()
+    assert (await yard.meter.hit(WHO, HIT)).lines
+    assert yard.metric("trainyard_admitted_requests_total", route="/v1/generate") == 1
+
+
+async def test_a_key_that_was_revoked_in_between_is_told_by_an_error(yard: Yard) -> None:
+    def gone(_: Principal) -> Sequence[Subject]:
+        raise errors.Unauthenticated
+
+    meter = Metering(yard.limiter, yard.ledger, gone, yard.clock, Metrics(), window_s=60.0)
+    outcome = Told()
+    with pytest.raises(errors.Unauthenticated):
+        meter.hit_at_once(WHO, HIT, USED, outcome)
+    assert (outcome, await yard.entries()) == ([], [])
