@@ -9,7 +9,8 @@ import pytest
 from tests.unit.serving.yard import ANSWER, MODEL, Yard
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
-from trainyard.core.telemetry import Metrics
+from trainyard.core.settings import LogSettings
+from trainyard.core.telemetry import Metrics, configure_logging
 from trainyard.engine import calls
 from trainyard.serving.cache.entry import Entry
 from trainyard.serving.hits import Hit
@@ -82,6 +83,22 @@ async def test_a_repeat_that_cannot_be_charged_does_not_go_out(yard: Yard, clien
     yard.meter.loses = True
     assert (await client.post("/v1/generate", json=GREEDY)).status_code == 503
     assert yard.meter.opened[-1].is_refunded
+
+
+@pytest.mark.parametrize(("loses", "outcome"), [(False, "done"), (True, "failed")])
+async def test_the_line_of_a_repeat_says_how_it_ended(
+    yard: Yard, client: httpx.AsyncClient, capfd: pytest.CaptureFixture[str], loses: bool, outcome: str
+) -> None:
+    await ask(client, 3)
+    yard.meter.loses = loses
+    configure_logging(LogSettings(level="info", format="json"))
+    await client.post("/v1/generate", json=GREEDY)
+    yard.meter.loses = False
+    await client.post("/v1/generate", json=GREEDY)
+    configure_logging(LogSettings(level="warning", format="json"))
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    shown = [(line["outcome"], line["cache"]) for line in lines if line["logger"] == "access"]
+    assert shown == [(outcome, "hit"), ("done", "hit")]
 
 
 async def test_an_answer_that_expired_is_made_anew(yard: Yard, client: httpx.AsyncClient) -> None:

@@ -229,8 +229,12 @@ def again(service: ServingService, request: Request, principal: Principal, finis
 
     def done(error: Exception | None) -> None:
         repeating.end(hit, request.began_s, is_paid=error is None)
-        request.notes, request.noted = hit.notes, hit.noted
-        finish(Reply(written.again(service.clock), lines=(lines or b"") + HIT) if error is None else error)
+        if error is None:
+            request.notes, request.noted = hit.notes, hit.noted
+            finish(Reply(written.again(service.clock), lines=(lines or b"") + HIT))
+        else:
+            request.notes = {**hit.notes, "outcome": "failed"}
+            finish(error)
 
     lines = repeating.let_in(principal, request.route, request.request_id, hit, request.began_s, done)
     return lines is not None
