@@ -70,7 +70,7 @@ def probe(
     if as_json:
         output.json_line([result.row() for result in results])
     else:
-        rows = [(result.model, result.backend, result.shown_time, result.error or "ok") for result in results]
+        rows = [(result.model, result.backend, result.shown_time, result.shown) for result in results]
         output.table(("MODEL", "BACKEND", "MS", "RESULT"), rows)
     failed = [result.model for result in results if result.error]
     if failed:

@@ -19,6 +19,7 @@ class Result:
 
     Attributes:
         latency_ms: Of the whole request; None when it was not sent.
+        answered_by: Model that answered: another one where a fallback stepped in.
         error: What went wrong; None when nothing did.
         code: Machine-readable reason of the error.
     """
@@ -28,6 +29,14 @@ class Result:
     latency_ms: float | None
     error: str | None = None
     code: str | None = None
+    answered_by: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """What became of it, in words."""
+        if self.error is not None:
+            return self.error
+        return "ok" if self.answered_by in (None, self.model) else f"ok, answered by its fallback {self.answered_by}"
 
     @property
     def shown_time(self) -> str:
@@ -58,20 +67,19 @@ def probe(client: Client, model: results.Result) -> Result:
     """Ask a model for one token, or for one vector when it can do nothing else."""
     began_s = time.monotonic()
     try:
-        _ask(client, model)
+        answer = _ask(client, model)
     except TrainyardAPIError as error:
         return Result(model.id, model.backend, _since_ms(began_s), str(error), error.code)
-    return Result(model.id, model.backend, _since_ms(began_s))
+    return Result(model.id, model.backend, _since_ms(began_s), answered_by=answer.model)
 
 
-def _ask(client: Client, model: results.Result) -> None:
+def _ask(client: Client, model: results.Result) -> results.Result:
     if "chat" in model.capabilities:
         turn = {"role": "user", "content": _PROMPT}
-        client.chat([turn], model=model.id, max_tokens=1, temperature=_TEMPERATURE)
-    elif "generate" in model.capabilities:
-        client.generate(_PROMPT, model=model.id, max_new_tokens=1, temperature=_TEMPERATURE)
-    else:
-        client.send(Call("POST", "/v1/embeddings", results.Result, {"model": model.id, "input": _PROMPT}))
+        return client.chat([turn], model=model.id, max_tokens=1, temperature=_TEMPERATURE)
+    if "generate" in model.capabilities:
+        return client.generate(_PROMPT, model=model.id, max_new_tokens=1, temperature=_TEMPERATURE)
+    return client.send(Call("POST", "/v1/embeddings", results.Result, {"model": model.id, "input": _PROMPT}))
 
 
 def _since_ms(began_s: float) -> float:

@@ -52,8 +52,9 @@ def server(asked: list[tuple[str, Any]]) -> Iterator[str]:
             if body["model"] == "broken":
                 self.answer(502, FAILURE)
             else:
+                model = "chatty" if body["model"] == "vectors" else body["model"]  # as a fallback would
                 choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "length"}
-                self.answer(200, {"choices": [choice], "model": "x", "output": "x", "cached": False, "data": []})
+                self.answer(200, {"choices": [choice], "model": model, "output": "x", "cached": False, "data": []})
 
         def answer(self, status: int, body: Any) -> None:
             raw = json.dumps(body).encode()
@@ -118,6 +119,11 @@ def test_probe_of_one_model_takes_its_alias(server: str, capsys: pytest.CaptureF
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["MODEL", "BACKEND", "MS", "RESULT"]
     assert (rows[1][0], rows[1][3]) == ("writer", "ok")
+
+
+def test_probe_tells_who_answered_in_the_place_of_another(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(server, "probe", "vectors") == 0
+    assert capsys.readouterr().out.splitlines()[1].split("\t")[3] == "ok, answered by its fallback chatty"
 
 
 def test_probe_of_a_model_that_is_not_there_lists_those_that_are(
