@@ -4,9 +4,11 @@ import itertools
 import os
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from sqlalchemy import make_url
@@ -15,14 +17,20 @@ from trainyard.core import errors
 from trainyard.core.db import statements
 from trainyard.core.db.statements import Write
 
-if TYPE_CHECKING:
-    pass
-
 _BUSY_TIMEOUT_S = 1.0
 """Shorter than that of other connections: what waits here are answers, and they have the spool beside."""
 
 _ROWS_AT_ONCE = 32
 """Rows of one statement: 32 of usage have 512 parameters, of the 999 that every SQLite takes."""
+
+_JOURNAL_BYTES = 4 << 20
+"""A longer journal is moved into the file; SQLite's own measure, 1000 pages."""
+
+_MOVING_TIMEOUT_MS = 50
+"""How long others may be kept from writing so that the journal can begin anew."""
+
+_MOVING_AGAIN_S = 1.0
+"""When that is tried again, after somebody who reads was in its way."""
 
 _CONNECT_TIMEOUT_S = 5
 _STATEMENT_TIMEOUT_MS = 5_000
@@ -104,6 +112,9 @@ class SQLiteCommitter:
             may_wait: Whether a commit waits for others who write, and at times moves the journal into the file; else it
                 fails at once where it would have to wait, and leaves the journal to another connection.
         """
+        self._path, self._journal = Path(path), Path(f"{path}-wal")
+        self._may_wait = may_wait
+        self._may_move_at_s = 0.0
         with _sqlite_errors():
             self._connection = sqlite3.connect(
                 f"file:{quote(path)}?mode=rw",  # a file that is missing is not made: it would have no tables
@@ -116,13 +127,15 @@ class SQLiteCommitter:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {sync}")
             self._connection.execute("PRAGMA foreign_keys = ON")
-            if not may_wait:
-                self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+            self._connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tidy`
+            self._file = self._stat()
 
     def commit(self, lists: Sequence[Sequence[Write]]) -> None:
         """Run all lists in one transaction; see `Committer`."""
         connection = self._connection
         with _sqlite_errors():
+            if self._may_wait:
+                self._tidy()
             steps = [step for sql, rows in statements.runs(lists, "?") for step in _steps(sql, rows)]
             if len(steps) == 1:  # a transaction by itself
                 connection.execute(*steps[0])
@@ -150,6 +163,40 @@ class SQLiteCommitter:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _stat(self) -> os.stat_result:
+        try:
+            return self._path.stat()
+        except OSError as error:
+            raise away(error) from error
+
+    def _tidy(self) -> None:
+        """See that the file is still the one that was opened, and that the journal does not grow for ever.
+
+        SQLite would move the journal after a commit, and would do it in part when another process writes meanwhile, so
+        that it never begins anew. And whoever begins it anew waits for the disk: that is the commit after this.
+        """
+        if not os.path.samestat(self._stat(), self._file):
+            raise away(FileNotFoundError("another file has taken the place of the database"))
+        try:
+            is_long = self._journal.stat().st_size >= _JOURNAL_BYTES
+        except FileNotFoundError:
+            return
+        if is_long and time.monotonic() >= self._may_move_at_s and not self._has_moved():
+            self._may_move_at_s = time.monotonic() + _MOVING_AGAIN_S
+
+    def _has_moved(self) -> bool:
+        """Move all of the journal: what has gathered while others write, the rest while none may."""
+        execute = self._connection.execute
+        try:
+            execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            execute(f"PRAGMA busy_timeout = {_MOVING_TIMEOUT_MS}")
+            is_busy, *_ = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:  # no room in the file; whether there is some in the journal, the commit tells
+            return False
+        finally:
+            execute(f"PRAGMA busy_timeout = {round(_BUSY_TIMEOUT_S * 1000)}")
+        return not is_busy
 
 
 def _steps(sql: str, rows: Sequence[tuple[object, ...]]) -> Iterator[tuple[str, Sequence[object]]]:

@@ -15,7 +15,11 @@ from trainyard.core.db.writer_thread import Item, Outcome, Wake, WriterThread
 __all__ = ["GroupWriter", "Outcome", "Wake", "Write"]
 
 _THREADS_TURN_S = 1.0
-"""How often the thread commits what the event loop could: its connection also moves the journal into the file."""
+_THREADS_TURN_LISTS = 500
+"""After which the thread commits what the event loop could: its connection also moves the journal into the file."""
+
+_MOST_AT_ONCE = 256
+"""Lists that the event loop commits by itself, 3 ms of work."""
 
 _STALL_S = 6.0
 """Longer than a healthy commit and than Postgres' own time-out of statements."""
@@ -46,6 +50,8 @@ class GroupWriter:
         self._connect = functools.partial(committing.connect, url, sync)
         self._connect_quick = functools.partial(committing.connect_quick, url, sync)
         self._quick: Committer | None = None
+        self._may_be_quick = False
+        self._quick_lists = 0
         self._thread_done_s = 0.0
         self._spool = spool
         self._max_waiting = max_waiting
@@ -69,9 +75,9 @@ class GroupWriter:
 
     async def start(self) -> None:
         """Connect and write what is in the spool; when the database is away it returns without, and goes on trying."""
+        self._may_be_quick = True
         with suppress(errors.Unavailable):
             await self.write([])
-            self._quick = self._connect_quick()
 
     async def write(self, writes: Sequence[Write]) -> None:
         """Make one list durable in the database, all of it or nothing.
@@ -112,6 +118,7 @@ class GroupWriter:
     async def aclose(self) -> None:
         """Write what waits and end the thread; what comes later is refused."""
         self._is_closed = True
+        self._close_quick()  # before the thread's connection: the last one moves the journal, and waits for the disk
         thread, self._thread = self._thread, None
         if thread is None:
             return
@@ -121,9 +128,6 @@ class GroupWriter:
         await asyncio.sleep(0)  # the last answers stand in the loop's queue before our own waking
         if self._watch is not None:
             self._watch.cancel()
-        quick, self._quick = self._quick, None
-        if quick is not None:
-            quick.close()
 
     # ------------------------------------------------------------------ inside
 
@@ -145,20 +149,37 @@ class GroupWriter:
         if thread.is_over:
             self._thread = None  # the next write begins another
             self._resolve(batch, committing.away(None))
-        elif batch and not self._has_committed(batch):
+        elif batch and not self._has_committed(batch, thread):
             thread.put(batch)
 
-    def _has_committed(self, batch: Sequence[Item]) -> bool:
+    def _has_committed(self, batch: list[Item], thread: WriterThread) -> bool:
         """Commit here and now, unless it is the thread's turn, or it has something that came before, or it fails."""
-        is_turn = self._loop is None or self._loop.time() - self._thread_done_s > _THREADS_TURN_S
-        if self._quick is None or is_turn or self._waiting > len(batch):
+        if self._quick is None or self._is_threads_turn(len(batch)):
             return False
         try:
             self._quick.commit([item.writes for item in batch])
         except errors.TrainyardError:
             return False
+        except BaseException:
+            thread.put(batch)  # a fault of ours is one there too, and is told to those who wait
+            raise
+        self._quick_lists += len(batch)
         self._resolve(batch, True)
         return True
+
+    def _is_threads_turn(self, lists: int) -> bool:
+        assert self._loop is not None
+        return (
+            self._waiting > lists
+            or lists > _MOST_AT_ONCE
+            or self._quick_lists >= _THREADS_TURN_LISTS
+            or self._loop.time() - self._thread_done_s > _THREADS_TURN_S
+        )
+
+    def _close_quick(self) -> None:
+        quick, self._quick = self._quick, None
+        if quick is not None:
+            quick.close()
 
     def _look(self) -> None:
         """Look once a second whether a commit hangs."""
@@ -181,9 +202,19 @@ class GroupWriter:
             self._loop.call_soon_threadsafe(function, *args)
 
     def _after_thread(self, items: Sequence[Item], outcome: Outcome) -> None:
-        if outcome is True and self._loop is not None:
-            self._thread_done_s = self._loop.time()
+        if outcome is True:
+            self._after_commit()
+        elif outcome is False or isinstance(outcome, errors.Unavailable):
+            self._close_quick()  # the thread looks for the database anew: so do we, after it
         self._resolve(items, outcome)
+
+    def _after_commit(self) -> None:
+        assert self._loop is not None
+        self._thread_done_s, self._quick_lists = self._loop.time(), 0
+        if self._quick is None and self._may_be_quick and not self._is_closed:
+            with suppress(errors.TrainyardError):
+                self._quick = self._connect_quick()
+                self._may_be_quick = self._quick is not None  # else there is no such thing for this database
 
     def _resolve(self, items: Sequence[Item], outcome: Outcome) -> None:
         self._waiting -= len(items)

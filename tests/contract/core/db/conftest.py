@@ -17,8 +17,13 @@ def spool_directory(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture
-async def writer(any_database: Database, database_url: str, spool_directory: Path) -> AsyncIterator[GroupWriter]:
+@pytest.fixture(params=["quick", "thread"])
+async def writer(
+    request: pytest.FixtureRequest, any_database: Database, database_url: str, spool_directory: Path
+) -> AsyncIterator[GroupWriter]:
+    """One that has started commits in the event loop where the database allows it."""
     made = GroupWriter(database_url, spool=Spool(spool_directory))
+    if request.param == "quick":
+        await made.start()
     yield made
     await made.aclose()
