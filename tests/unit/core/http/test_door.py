@@ -306,6 +306,9 @@ class FakeWire:
     def forget(self, leave: Any) -> None:
         self.leavers.remove(leave)
 
+    def peek_body(self) -> bytes | None:
+        return self.body
+
     def take_body(self) -> bytes | None:
         return self.body
 
