@@ -72,20 +72,20 @@ class Connection(asyncio.Protocol):
             most_bytes: 0 waits for the first block of the body, more for the end of a body that may be so long. That is
                 for the status 200; an answer with any other can be used as soon as its head has come.
         """
-        self._is_asked = self._is_first = True
+        self._is_first = True
         self._is_whole = most_bytes > 0
         self._most_bytes = most_bytes or MAX_UNREAD_BYTES
         self.answer.begin()
-        waiting = self._wait(deadline_s)
-        transport = self._transport
-        if self._failure is not None or transport is None:
-            waiting.set_exception(self._failure or Dropped(Stage.NOTHING))
-        elif len(body) > JOINED_BYTES:
-            transport.write(b"%s%d\r\n\r\n" % (head, len(body)))
-            transport.write(body)
+        if self._failure is not None:
+            ended: asyncio.Future[None] = self._loop.create_future()
+            ended.set_exception(self._failure)
+            return ended
+        if len(body) > JOINED_BYTES:
+            self._send(b"%s%d\r\n\r\n" % (head, len(body)))
+            self._send(body)
         else:  # at the end of this turn: what goes out together wakes a server once, each alone wakes it each time
-            self._loop.call_soon(transport.write, b"%s%d\r\n\r\n%s" % (head, len(body), body))
-        return waiting
+            self._loop.call_soon(self._send, b"%s%d\r\n\r\n%s" % (head, len(body), body))
+        return self._wait(deadline_s)
 
     async def read(self, deadline_s: float) -> bytes:
         """Give what has come of the body since, at once or when something comes; empty at its end.
@@ -134,8 +134,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the server sent; the loop calls it."""
-        if not self._is_asked:
-            self._end(NotHttp("an answer without a request"))
+        if not self._is_asked:  # unasked, or before the request is out: no answer to it, and it may be sent elsewhere
+            self._end(Dropped(Stage.NOTHING))
             return
         answer = self.answer
         try:
@@ -160,6 +160,13 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection; the loop calls it."""
         self._end(Dropped(self._stage()))
+
+    # ---------------------------------------------------------------- sending
+    def _send(self, data: bytes) -> None:
+        """Write, unless the connection ended in the turn in which the request was made."""
+        if self._failure is None:
+            self._is_asked = True
+            cast(asyncio.Transport, self._transport).write(data)
 
     # ---------------------------------------------------------------- waiting
     def _can_be_used(self) -> bool:

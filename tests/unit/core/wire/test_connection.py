@@ -261,3 +261,45 @@ async def test_a_server_is_never_waited_for_after_the_pool_is_closed() -> None:
         await client.pool.aclose()
         with pytest.raises(wire.Dropped):
             await task
+
+
+@pytest.mark.parametrize("size", [0, JOINED_BYTES])
+async def test_an_answer_that_is_there_before_the_request_is_out_is_not_its_answer(size: int) -> None:
+    """Else the real one would be that of the next request."""
+    async with scripted.serving([OK]) as (server, client):
+        await client.whole()
+        connection = await client.connection()
+        waiting = connection.ask(client.origin.head("/x", {}), b"b" * size, scripted.now_s() + 5, 1000)
+        connection.data_received(OK)
+        with pytest.raises(wire.Dropped) as caught:
+            await waiting
+        assert caught.value.stage is wire.Stage.NOTHING
+        client.peer.give_back(connection)
+        await client.whole()
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+async def test_a_request_whose_caller_leaves_in_the_same_turn_is_never_sent() -> None:
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with scripted.serving([OK]) as (server, client):
+        connection = await client.connection()
+        waiting = connection.ask(client.origin.head("/x", {}), b"", scripted.now_s() + 5, 1000)
+        waiting.cancel()
+        client.peer.give_back(connection)
+        await asyncio.sleep(0.05)
+        assert (server.requests, reported) == ([], [])
+
+
+async def test_a_connection_that_was_lost_in_the_same_turn_writes_nothing() -> None:
+    """uvloop raises when something is written to a transport that is closed."""
+    reported: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    async with scripted.serving([OK]) as (_, client):
+        connection = await client.connection()
+        waiting = connection.ask(client.origin.head("/x", {}), b"", scripted.now_s() + 5, 1000)
+        connection.connection_lost(ConnectionResetError())
+        with pytest.raises(wire.Dropped):
+            await waiting
+        await asyncio.sleep(0)
+        assert reported == []
