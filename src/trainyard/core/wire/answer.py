@@ -9,6 +9,9 @@ from trainyard.core.wire.failures import NotHttp
 MAX_HEAD_BYTES: Final = 64 << 10
 """Of an answer's head, with the interim answers before it."""
 
+_LOOSE_BLOCKS: Final = 1024
+"""More of them become one: a chunk of two bytes is an object of fifty."""
+
 _SWITCHING: Final = 101
 _BROKEN: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade)
 
@@ -26,8 +29,10 @@ class Answer:
     """
 
     __slots__ = (
+        "_bare_bytes",
         "_fields",
         "_head_bytes",
+        "_joined",
         "_parser",
         "blocks",
         "has_begun",
@@ -51,6 +56,8 @@ class Answer:
         self.is_complete = False
         self.may_follow = False
         self._head_bytes = 0
+        self._bare_bytes = 0
+        self._joined = 0
         self._fields: list[tuple[bytes, bytes]] = []
 
     @property
@@ -78,7 +85,7 @@ class Answer:
         self.has_begun = True
         try:
             if self.status:
-                self._parser.feed_data(data)
+                self._feed_body(data)
             else:
                 self._feed_head(data)
         except _BROKEN as error:
@@ -104,6 +111,26 @@ class Answer:
         if not self.status:
             raise NotHttp("the head is longer than 64 KB")
         self._parser.feed_data(data[room:])
+
+    def _feed_body(self, data: bytes) -> None:
+        """Bound what is no body, such as trailers, which the parser keeps, and what many small blocks take."""
+        before = self.unread_bytes
+        self._parser.feed_data(data)
+        if self.unread_bytes > before:
+            self._bare_bytes = 0
+            if len(self.blocks) > _LOOSE_BLOCKS:
+                self._join()
+            return
+        self._bare_bytes += len(data)
+        if self._bare_bytes > MAX_HEAD_BYTES and not self.is_complete:
+            raise NotHttp("64 KB without a byte of the body")
+
+    def _join(self) -> None:
+        """Make one of the blocks since the last that was made so; no byte is copied twice."""
+        start = min(self._joined, len(self.blocks))  # fewer when they were taken meanwhile
+        if len(self.blocks) - start > _LOOSE_BLOCKS:
+            self.blocks[start:] = [b"".join(self.blocks[start:])]
+            self._joined = start + 1
 
     # ----------------------------------------------------- callbacks of the parser
     def on_message_begin(self) -> None:

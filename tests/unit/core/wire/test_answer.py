@@ -206,6 +206,43 @@ def test_interim_heads_count_into_the_bound() -> None:
         feed()
 
 
+def test_many_small_chunks_take_little_more_than_their_bytes() -> None:
+    answer = Answer()
+    answer.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(200):
+        answer.feed(b"2\r\nab\r\n" * 1000)
+        assert len(answer.blocks) < 2200  # 1024, what one read brings, and what was joined
+    answer.feed(b"0\r\n\r\n")
+    assert answer.take() == b"ab" * 200_000
+    assert (answer.is_complete, answer.may_follow) == (True, True)
+
+
+def test_blocks_that_are_taken_between_are_joined_too() -> None:
+    answer = Answer()
+    answer.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    taken = b""
+    for number in range(40):
+        answer.feed(b"2\r\n%02d\r\n" % number * 1500)
+        if number % 3 == 2:
+            taken += answer.take()
+    assert taken + answer.take() == b"".join(b"%02d" % number * 1500 for number in range(40))
+
+
+@pytest.mark.parametrize("bare", [b"0\r\nX: ", b"0\r\n", b"5;x="], ids=["trailer", "trailers", "extension"])
+def test_what_is_no_body_has_a_bound_too(bare: bytes) -> None:
+    answer = Answer()
+    answer.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n" + bare)
+    line = b"X: 1\r\n" if bare == b"0\r\n" else b"xxxxxx"
+
+    def feed() -> None:
+        for _ in range(12):
+            answer.feed(line * 1000)
+
+    with pytest.raises(wire.NotHttp, match="64 KB without a byte of the body"):
+        feed()
+    assert (answer.take(), answer.is_complete) == (b"he", False)
+
+
 @given(st.data())
 def test_damaged_answers_are_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
     """Bytes of real answers, some of them changed, cut anywhere into reads."""
