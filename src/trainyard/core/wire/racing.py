@@ -34,16 +34,13 @@ async def first_of(addresses: Sequence[str], connect: Callable[[str], Coroutine[
                 except OSError as error:
                     failure = error
     finally:
-        await _abandon(trying)
+        for task in trying:  # not waited for: who is cancelled here would lose what has come to stand
+            task.cancel()
+            task.add_done_callback(_close_late)
     raise failure
 
 
-async def _abandon(tasks: set[asyncio.Task[Connection]]) -> None:
-    """Stop the attempts that came too late, and close what they have brought all the same."""
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    for task in tasks:
-        if not task.cancelled() and task.exception() is None:
-            task.result().close()
+def _close_late(task: asyncio.Task[Connection]) -> None:
+    """Close what an attempt has brought that came too late."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
