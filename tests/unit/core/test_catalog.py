@@ -116,6 +116,13 @@ BAD_FILES = [
     ("models: [{name: a, backend: adapter, base: b}]", "models.0 (a): backend adapter needs path"),
     ("models: [{name: a, backend: openai, base_url: x}]", "models.0.base_url (a): write an address such as https://"),
     ("models: [{name: a, backend: ollama, base_url: 'http://u:p@x'}]", "a key belongs into api_key_env"),
+    (
+        "models: [{name: a, backend: ollama, base_url: 'http://x:99999'}]",
+        "models.0.base_url (a): an address has a port",
+    ),
+    ("models: [{name: a, backend: ollama, base_url: 'http://x:0/v1'}]", "a port of 1 to 65535, or none"),
+    ("models: [{name: a, backend: ollama, base_url: 'http://x..y'}]", "has a host that can be looked up"),
+    ("models: [{name: a, backend: ollama, base_url: 'http://[::1'}]", "models.0.base_url (a): Invalid IPv6 URL"),
     ("models: [{name: a, backend: ollama, api_key_env: sk-1-2}]", "models.0.api_key_env (a): String should match"),
     ("models: [{name: a, backend: ollama, load: eager}]", "backend ollama has none; write lazy or off"),
     ("models: [{name: a, backend: ollama, text_prompts: chat}]", "text_prompts does not belong to backend ollama"),

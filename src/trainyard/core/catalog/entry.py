@@ -6,7 +6,6 @@ from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +19,7 @@ from pydantic import (
 
 from trainyard.core.metering.types import FREE, Prices
 from trainyard.core.settings_sources import nearest
+from trainyard.core.wire import Origin
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?"
 
@@ -65,11 +65,11 @@ def _unquoted_off(value: object) -> object:
 
 
 def _clean_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("write an address such as https://host/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("an address has no user, password, query or fragment; a key belongs into api_key_env")
+    try:
+        Origin(value)
+    except ValueError as error:
+        hint = "" if {"@", "?"}.isdisjoint(value) else "; a key belongs into api_key_env"
+        raise ValueError(f"{error}{hint}") from None
     return value.rstrip("/")
 
 

@@ -1,14 +1,18 @@
 """Where requests go: everything of a base URL that requests need, worked out once."""
 
+import re
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from ipaddress import IPv6Address
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 _PORTS: Final = {"http": 80, "https": 443}
 _KEPT: Final = "/%:@!$&'()*+,;=~-._"
 """Characters that a path has as they are; others are sent in percent encoding."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 _CONTROLS: Final = frozenset(chr(code) for code in (*range(0x20), 0x7F))
 _NO_VALUE: Final = _CONTROLS - {"\t"}
@@ -26,7 +30,8 @@ class Origin:
         prefix: Path of the URL, without a slash at its end.
 
     Raises:
-        ValueError: The URL is none of http or https, has a user, query or fragment, or a control code in it.
+        ValueError: The URL is none of http or https, its host cannot be looked up, its port is none, or it has a user,
+            query or fragment, or a control code in it.
     """
 
     __slots__ = ("authority", "host", "is_tls", "port", "prefix")
@@ -35,13 +40,13 @@ class Origin:
         if not _CONTROLS.isdisjoint(url):
             raise ValueError("an address has no control codes")
         parts = urlsplit(url)
-        if parts.scheme not in _PORTS or not parts.hostname or " " in parts.hostname:
-            raise ValueError("an address is http or https and has a host")
+        if parts.scheme not in _PORTS or not parts.hostname:
+            raise ValueError("write an address such as https://host/v1")
         if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("an address has no user, query or fragment")
+            raise ValueError("an address has no user, password, query or fragment")
         self.is_tls = parts.scheme == "https"
-        self.host = parts.hostname if ":" in parts.hostname else parts.hostname.encode("idna").decode()
-        self.port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        self.host = _host(parts.hostname)
+        self.port = _port(parts) or _PORTS[parts.scheme]
         shown = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = shown if self.port == _PORTS[parts.scheme] else f"{shown}:{self.port}"
         self.prefix = quote(parts.path.rstrip("/"), safe=_KEPT)
@@ -66,6 +71,29 @@ class Origin:
             lines.append(f"{name}: {value}")
         lines.append("Content-Length: ")
         return "\r\n".join(lines).encode()
+
+
+def _host(name: str) -> str:
+    """Write a host as it is looked up."""
+    try:
+        if ":" in name:
+            return str(IPv6Address(name))
+        host = name.encode("idna").decode()
+    except ValueError:  # that of the codec tells of labels
+        host = ""
+    if not _HOST.fullmatch(host):
+        raise ValueError("an address has a host that can be looked up, and this one cannot")
+    return host
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("an address has a port of 1 to 65535, or none")
+    return port
 
 
 @cache

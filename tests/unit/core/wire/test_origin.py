@@ -44,7 +44,18 @@ def test_a_base_url_is_taken_apart_once(
         "http://far/a\tb",
         "http://far/\x00",
         "http://far:99999",
+        "http://far:0",
+        "http://far:x",
+        "http://far:-1",
         "http://far..example",
+        "http://.far",
+        f"http://{'a' * 64}.example",
+        "http://fa\u00a0r",  # a space, once it is prepared for the lookup
+        "http://fa<r",
+        "http://fa%0d%0ar",
+        "http://[far]",
+        "http://[::1",
+        "http://[a:b]",
     ],
 )
 def test_what_is_no_base_url_is_refused(url: str) -> None:
