@@ -179,7 +179,7 @@ async def test_a_file_that_is_taken_away_is_noticed_and_written_when_there_is_on
 ) -> None:
     await quick.write([_fact("before")])
     for end in ("", "-wal", "-shm"):
-        Path(f"{path}{end}").rename(f"{path}.gone{end}")
+        Path(f"{path}{end}").rename(f"{path}.gone{end}")  # noqa: ASYNC240
     shutil.copy(migrated_file, path.parent / "new")
     if is_replaced:
         (path.parent / "new").rename(path)
