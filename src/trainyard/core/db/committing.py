@@ -23,8 +23,8 @@ _BUSY_TIMEOUT_S = 1.0
 _ROWS_AT_ONCE = 32
 """Rows of one statement: 32 of usage have 512 parameters, of the 999 that every SQLite takes."""
 
-_JOURNAL_BYTES = 4 << 20
-"""A longer journal is moved into the file; SQLite's own measure, 1000 pages."""
+_JOURNAL_BYTES = 8 << 20
+"""A longer journal is moved into the file; twice SQLite's own measure, for a page that changes often is moved once."""
 
 _MOVING_TIMEOUT_MS = 50
 """How long others may be kept from writing so that the journal can begin anew."""

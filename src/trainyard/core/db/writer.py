@@ -15,7 +15,7 @@ from trainyard.core.db.writer_thread import Item, Outcome, Wake, WriterThread
 __all__ = ["GroupWriter", "Outcome", "Wake", "Write"]
 
 _THREADS_TURN_S = 1.0
-_THREADS_TURN_LISTS = 500
+_THREADS_TURN_LISTS = 1_000
 """After which the thread commits what the event loop could: its connection also moves the journal into the file."""
 
 _MOST_AT_ONCE = 256
