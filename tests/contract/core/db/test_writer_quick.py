@@ -148,7 +148,7 @@ async def test_one_who_fails_at_being_told_does_not_stop_the_closing(quick: Grou
 async def test_the_journal_stays_short_and_closing_leaves_nothing_open(quick: GroupWriter, path: Path) -> None:
     journal = path.with_name("trainyard.db-wal")
     longest = 0
-    for number in range(2000):  # 48 MB of pages
+    for number in range(2300):  # 55 MB of pages
         await quick.write([_fact(str(number), "x" * 16_000)])
         longest = max(longest, journal.stat().st_size)
     assert longest < 33 << 20  # 1000 lists of six pages each, on top of 8 MB
