@@ -105,6 +105,14 @@ async def test_a_bad_schema_is_a_bad_request_that_names_the_format(client: httpx
     assert "Unimplemented" in error["message"]
 
 
+async def test_another_fault_of_a_request_with_a_form_keeps_its_own_name(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        "/v1/chat/completions", json=chat(response_format={"type": "json_object"}, max_tokens=9999)
+    )
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "messages", "context_length_exceeded")
+
+
 async def test_penalties_and_min_p_reach_the_engine(yard: Yard, client: httpx.AsyncClient) -> None:
     given = {"presence_penalty": -2, "frequency_penalty": 0.5, "min_p": 0.25}
     for path, body in (("chat/completions", chat(**given)), ("completions", {"model": MODEL, "prompt": "a", **given})):

@@ -208,6 +208,14 @@ def test_between_two_looks_at_the_epoch_no_query_is_needed(keys: APIKeyManager, 
     assert keys.recognise(key).user == "ada"
 
 
+def test_nobody_is_recognised_before_the_database_was_read(database: Database, clock: FakeClock) -> None:
+    key = APIKeyManager(database, PEPPER, clock).generate_key("ada")
+    unread = APIKeyManager(database, PEPPER, clock)
+    with pytest.raises(errors.Unauthenticated, match="unknown"):
+        unread.recognise(key)
+    assert unread.authenticate(key).user == "ada"
+
+
 def test_a_key_that_was_just_made_elsewhere_works_at_once(database: Database, clock: FakeClock) -> None:
     here, elsewhere = APIKeyManager(database, PEPPER, clock), APIKeyManager(database, PEPPER, clock)
     here.generate_key("ada")
