@@ -124,6 +124,18 @@ async def test_each_listener_gets_an_error_of_his_own() -> None:
     assert [(one.message, one.retry_after_s, one.param) for one in raised] == [("slow down", 3, "p")] * 2
 
 
+@pytest.mark.parametrize("keeps_time", [False, True])
+async def test_one_that_keeps_time_by_itself_is_not_bounded_again(keeps_time: bool) -> None:
+    source = Source(("a",), keeps_time=keeps_time)
+    source.gate.clear()
+    asyncio.get_running_loop().call_later(0.1, source.gate.set)
+    if keeps_time:
+        assert [piece.text for piece in await plan(source, time_s=0.02).collect()] == ["a"]
+        return
+    with pytest.raises(errors.DeadlineExceeded):
+        await plan(source, time_s=0.02).collect()
+
+
 async def test_the_end_of_the_time_closes_all() -> None:
     source = Source(("never",))
     source.gate.clear()
