@@ -90,7 +90,7 @@ class GroupWriter:
         await self.submit(writes)
 
     def submit(self, writes: Sequence[Write], *, may_spool: bool = False) -> asyncio.Future[bool]:
-        """Give one list to the thread; whether the caller waits or not, it is written.
+        """Give one list to be written; whether the caller waits or not, it is.
 
         Args:
             writes: All or nothing.
