@@ -347,7 +347,7 @@ def _closed(wait_s: float) -> errors.Unavailable:
         "The counters of the limiter were lost; nothing is let in until what ran before has left the window, in "
         f"{wait_s:.0f} s",
         code=_CODE,
-        retry_after_s=refusals.retry_after_s(wait_s),
+        retry_after_s=wait_s,  # to the microsecond, by the clock that judges the next call too
     )
 
 
