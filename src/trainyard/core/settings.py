@@ -114,6 +114,92 @@ class TrainingSettings(_Section):
     )
 
 
+class SandboxLimits(_Section):
+    """Bars of one run and of one session in the sandbox."""
+
+    timeout_s: float = Field(default=30.0, gt=0, le=600, description="Wall clock of a run that names none.")
+    max_timeout_s: float = Field(default=300.0, gt=0, le=3600, description="Longest that a run may ask for.")
+    cpu_s: float = Field(default=60.0, gt=0, le=7200, description="CPU seconds of all processes of a run.")
+    memory_bytes: int = Field(default=512 << 20, ge=64 << 20, description="Memory of a session, its files included.")
+    processes: int = Field(default=64, ge=4, le=4096, description="Processes and threads of a session.")
+    open_files: int = Field(default=256, ge=32, le=65_536, description="Descriptors of one process.")
+    workspace_bytes: int = Field(default=256 << 20, ge=1 << 20, description="Files under /mnt/data.")
+    workspace_files: int = Field(default=20_000, ge=16, le=1_000_000, description="Files and folders under /mnt/data.")
+    output_bytes: int = Field(
+        default=64 << 10, ge=1024, le=16 << 20, description="Kept of each output stream in an answer: head and tail."
+    )
+    log_bytes: int = Field(
+        default=16 << 20, ge=64 << 10, le=1 << 30, description="Of each output stream; one byte more ends the run."
+    )
+    code_bytes: int = Field(default=1 << 20, ge=1024, le=16 << 20, description="Source text of a run.")
+    file_bytes: int = Field(default=150 << 20, ge=1024, description="One uploaded or generated file.")
+    files_per_request: int = Field(default=50, ge=1, le=1000, description="Files of one upload.")
+    output_files: int = Field(default=1000, ge=1, le=100_000, description="Files that one run may register.")
+    state_bytes: int = Field(default=256 << 20, ge=1024, description="One checkpoint of a session's variables.")
+    stored_bytes: int = Field(default=10 << 30, ge=1 << 20, description="Files and checkpoints of one tenant.")
+
+
+class SandboxJwt(_Section):
+    """Tokens that LibreChat signs; without keys none is accepted."""
+
+    keys: Path | None = Field(
+        default=None, description="A JWKS file, a directory of `<kid>.pem`, or one PEM file with a public key."
+    )
+    issuer: str = Field(default="librechat", description="Value of `iss`.")
+    audience: str = Field(default="codeapi", description="Value of `aud`.")
+    leeway_s: float = Field(default=30.0, ge=0, le=300, description="Tolerance for clocks.")
+    max_lifetime_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest time between `iat` and `exp`.")
+
+
+class SandboxSettings(_Section):
+    """Isolated code execution."""
+
+    enabled: bool = Field(default=True, description="Whether the routes of the sandbox are served.")
+    backend: Literal["local", "bubblewrap"] = Field(
+        default="local", description="What isolates: own namespaces, or Debian's bubblewrap."
+    )
+    allow_weaker: bool = Field(
+        default=False, description="Start also where a required layer of isolation is missing (`trainyard doctor`)."
+    )
+    packages: Path | None = Field(
+        default=None,
+        description="Virtual environment with what code may import (numpy, pandas, matplotlib); null takes "
+        "`sandbox/packages` in the data directory if `trainyard sandbox setup` has made it.",
+    )
+    warm: int = Field(default=10, ge=0, le=1000, description="Fresh boxes that are kept ready.")
+    warm_science: int = Field(default=4, ge=0, le=1000, description="Of those with numpy and pandas loaded.")
+    max_boxes: int = Field(default=256, ge=1, le=10_000, description="Boxes of one HTTP process, warm ones included.")
+    sessions_memory_bytes: int = Field(
+        default=4 << 30,
+        ge=64 << 20,
+        description="Memory of idle live sessions together; the oldest goes to its checkpoint.",
+    )
+    idle_s: float = Field(
+        default=600.0, gt=0, le=86_400, description="A session that idles so long goes to its checkpoint."
+    )
+    checkpoint_s: float = Field(
+        default=1.0,
+        gt=0,
+        le=3600,
+        description="A changed state is written down this long after the run, at the latest.",
+    )
+    session_ttl_s: float = Field(
+        default=86_400.0, gt=0, le=31_536_000, description="Files and state are removed this long after the last use."
+    )
+    first_uid: int = Field(
+        default=1_700_000_000,
+        ge=65_536,
+        le=4_000_000_000,
+        description="As root: first of the user ids on the host that boxes run as, 65,536 of them.",
+    )
+    trusted_networks: tuple[str, ...] = Field(
+        default=(),
+        description="CIDR ranges from which the sandbox needs no key; they act as tenant `default`, user `trusted`.",
+    )
+    jwt: SandboxJwt = SandboxJwt()
+    limits: SandboxLimits = SandboxLimits()
+
+
 class LogSettings(_Section):
     """What is written to standard error."""
 
@@ -145,6 +231,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     training: TrainingSettings = TrainingSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

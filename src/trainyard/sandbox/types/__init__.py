@@ -1,0 +1,1 @@
+"""Wire and domain types of the sandbox; no I/O."""
