@@ -8,7 +8,7 @@ from msgspec import Struct, field
 from trainyard.sandbox.types.orders import Dropped, Reason, Result, Stream
 
 Kind = Literal["user", "agent", "skill"]
-"""Whose files a session holds: one user's own, or those of an agent or a skill, which every user of the tenant may read."""
+"""Whose files a session holds: those of one user, or of an agent or a skill, which all users of the tenant may read."""
 
 
 class Shelf(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Boxes made of namespaces of our own, forked from zygotes."""
