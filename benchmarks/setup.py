@@ -5,6 +5,7 @@ transformers and peft come with the dev group and are only looked for.
 
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 import venv
@@ -16,6 +17,15 @@ RIVALS = ("transformers", "peft")
 ENVIRONMENTS: Mapping[str, Sequence[str]] = {
     "ct2": ("ctranslate2==4.8.5", "torch==2.13.0", "transformers==5.23.0"),
     "litellm": ("litellm[proxy]==1.106.2",),
+    "jupyter": ("jupyter_kernel_gateway==3.0.1", "ipykernel==7.4.0"),
+    "sandbox": (
+        "numpy>=2",
+        "pandas==3.1.1",
+        "matplotlib>=3.10",
+        "cloudpickle>=3.1",
+        "lz4>=4.4",
+        "redis>=6",
+    ),
 }
 """Requirements by environment; versions are fixed so that numbers of different days compare."""
 
@@ -40,7 +50,7 @@ def make(name: str) -> None:
 
 def _has_all(directory: Path, requirements: Sequence[str]) -> bool:
     code = "import importlib.metadata as m, sys; [m.distribution(name) for name in sys.argv[1:]]"
-    names = [requirement.partition("==")[0].partition("[")[0] for requirement in requirements]
+    names = [re.split(r"[\[=>]", requirement)[0] for requirement in requirements]
     asked = subprocess.run([str(directory / "bin" / "python"), "-c", code, *names], capture_output=True, check=False)
     return asked.returncode == 0
 

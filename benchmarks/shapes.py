@@ -60,3 +60,10 @@ GATEWAY_BODY_BYTES = 200
 CONTINUOUS_BATCHING = {"page_size": 32, "num_blocks": 112}
 """transformers' continuous batching, told the size of its memory: 16 streams of at most 191 tokens, 6 blocks each, and
 16 to spare. Left to itself it takes what the machine has, and more time."""
+
+SANDBOX_WIDTH = 10
+"""Runs at the same moment: the burst that upstream quotes 45 ms for."""
+SANDBOX_SESSIONS = 100
+"""Live sessions: a team's worth on one machine."""
+SANDBOX_STATE_BYTES = 50_000_000
+"""A frame of 6.25 million random float64, which does not compress."""

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import setup
-from benchmarks.gateway import trees
-from benchmarks.gateway.trees import Tree
+from benchmarks import setup, trees
+from benchmarks.trees import Tree
 
 MODEL = "bench/upstream"
 _HIGH = 1_000_000_000

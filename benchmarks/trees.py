@@ -16,7 +16,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_S = 120.0
 _STOP_S = 20.0
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
