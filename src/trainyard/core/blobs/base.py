@@ -39,6 +39,14 @@ class BlobStore(Protocol):
         """Store bytes; storing them again changes nothing."""
         ...
 
+    async def put_stream(self, pieces: AsyncIterator[bytes]) -> Blob:
+        """Store what comes in pieces, never whole in memory; when `pieces` raises, nothing is stored."""
+        ...
+
+    def stored(self, *, min_age_s: float) -> AsyncIterator[Blob]:
+        """List the blobs that were put, for the last time, at least so many seconds ago; in no order."""
+        ...
+
     def open(self, sha256: str) -> AsyncIterator[bytes]:
         """Stream a blob in pieces; the last piece comes only when the hash of all is right.
 
@@ -58,13 +66,18 @@ class BlobStore(Protocol):
         ...
 
 
+def is_address(text: str) -> bool:
+    """Whether a text has the form of an address."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def checked(sha256: str) -> str:
     """Return an address that is one, so that no other text becomes part of a path.
 
     Raises:
         errors.InvalidRequest: It is not 64 lower-case hex digits.
     """
-    if not _SHA256.fullmatch(sha256):
+    if not is_address(sha256):
         raise errors.InvalidRequest("a blob is named by 64 lower-case hex digits", param="sha256")
     return sha256
 

@@ -1,10 +1,12 @@
 """Blobs as files of one directory: `ab/cdef…`, complete or absent."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +35,23 @@ class DirectoryBlobs:
     async def put_bytes(self, content: bytes) -> base.Blob:
         """See BlobStore."""
         return await asyncio.to_thread(self._put, lambda temporary: _write(content, temporary))
+
+    async def put_stream(self, pieces: AsyncIterator[bytes]) -> base.Blob:
+        """See BlobStore."""
+        building = await asyncio.to_thread(_Building, self._root)
+        try:
+            async for piece in pieces:
+                await asyncio.to_thread(building.write, piece)
+            return await asyncio.to_thread(self._move, building)
+        finally:
+            await asyncio.to_thread(building.remove)
+
+    async def stored(self, *, min_age_s: float) -> AsyncIterator[base.Blob]:
+        """See BlobStore."""
+        newest_s = time.time() - min_age_s
+        for number in range(256):
+            for blob in await asyncio.to_thread(_old_blobs, self._root / f"{number:02x}", newest_s):
+                yield blob
 
     async def open(self, sha256: str) -> AsyncIterator[bytes]:
         """See BlobStore."""
@@ -75,11 +94,58 @@ class DirectoryBlobs:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 size_bytes = file.tell()
                 os.fsync(file.fileno())
-            final = self._path(sha256)
-            final.parent.mkdir(mode=0o700, exist_ok=True)
-            temporary.replace(final)
-            disk.sync_directory(final.parent)
+            self._name(temporary, sha256)
         return base.Blob(sha256, size_bytes)
+
+    def _move(self, building: "_Building") -> base.Blob:
+        blob = building.finish()
+        self._name(building.path, blob.sha256)
+        return blob
+
+    def _name(self, temporary: Path, sha256: str) -> None:
+        final = self._path(sha256)
+        final.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary.replace(final)
+        disk.sync_directory(final.parent)
+
+
+class _Building:
+    """A content that is being written under a temporary name; its methods block."""
+
+    def __init__(self, root: Path) -> None:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=root)) / "content"
+        self._file = self.path.open("xb")
+        self._hash = hashlib.sha256()
+
+    def write(self, piece: bytes) -> None:
+        """Add a piece."""
+        self._hash.update(piece)
+        self._file.write(piece)
+
+    def finish(self) -> base.Blob:
+        """Flush all of it to the disk; returns what it is."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return base.Blob(self._hash.hexdigest(), self._file.tell())
+
+    def remove(self) -> None:
+        """Remove the temporary name, where it has not become the blob's."""
+        with contextlib.suppress(OSError):  # a full disk, which a write has told already
+            self._file.close()
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def _old_blobs(directory: Path, newest_s: float) -> list[base.Blob]:
+    """List the blobs of a directory by the time at which they got their name, which is later than their content's."""
+    found: list[base.Blob] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            sha256 = directory.name + entry.name
+            facts = entry.stat(follow_symlinks=False)
+            if base.is_address(sha256) and facts.st_ctime <= newest_s:
+                found.append(base.Blob(sha256, facts.st_size))
+    return found
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

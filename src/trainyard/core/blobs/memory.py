@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
+        self._put_at_s: dict[str, float] = {}
 
     async def put_file(self, path: Path) -> base.Blob:
         """See BlobStore."""
@@ -21,8 +23,20 @@ class MemoryBlobs:
     async def put_bytes(self, content: bytes) -> base.Blob:
         """See BlobStore."""
         sha256 = hashlib.sha256(content).hexdigest()
-        self._contents[sha256] = content
+        self._contents[sha256], self._put_at_s[sha256] = content, time.monotonic()
         return base.Blob(sha256, len(content))
+
+    async def put_stream(self, pieces: AsyncIterator[bytes]) -> base.Blob:
+        """See BlobStore."""
+        return await self.put_bytes(b"".join([piece async for piece in pieces]))
+
+    async def stored(self, *, min_age_s: float) -> AsyncIterator[base.Blob]:
+        """See BlobStore."""
+        newest_s = time.monotonic() - min_age_s
+        old = [sha256 for sha256, put_at_s in self._put_at_s.items() if put_at_s <= newest_s]
+        for sha256 in old:
+            if sha256 in self._contents:
+                yield base.Blob(sha256, len(self._contents[sha256]))
 
     async def open(self, sha256: str) -> AsyncIterator[bytes]:
         """See BlobStore."""
@@ -38,4 +52,5 @@ class MemoryBlobs:
 
     async def delete(self, sha256: str) -> bool:
         """See BlobStore."""
-        return self._contents.pop(base.checked(sha256), None) is not None
+        self._put_at_s.pop(base.checked(sha256), None)
+        return self._contents.pop(sha256, None) is not None

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,54 @@ async def test_a_large_blob_comes_in_pieces(blobs: BlobStore) -> None:
     assert b"".join(pieces) == content + b"rest"
 
 
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def _broken(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+    raise ConnectionResetError
+
+
+async def _stored(blobs: BlobStore, min_age_s: float) -> list[tuple[str, int]]:
+    return sorted([(blob.sha256, blob.size_bytes) async for blob in blobs.stored(min_age_s=min_age_s)])
+
+
+@pytest.mark.parametrize("pieces", [(b"abc",), (b"a", b"", b"bc"), (b"", b"abc")])
+async def test_a_stream_is_found_under_the_hash_of_all_its_pieces(blobs: BlobStore, pieces: tuple[bytes, ...]) -> None:
+    blob = await blobs.put_stream(_pieces(*pieces))
+    assert (blob.sha256, blob.size_bytes) == (ABC, 3)
+    assert await _read(blobs, ABC) == b"abc"
+
+
+async def test_an_empty_stream_is_an_empty_blob(blobs: BlobStore) -> None:
+    blob = await blobs.put_stream(_pieces())
+    assert blob == await blobs.put_bytes(b"")
+    assert await _read(blobs, blob.sha256) == b""
+
+
+async def test_a_stream_that_breaks_leaves_nothing(blobs: BlobStore, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionResetError):
+        await blobs.put_stream(_broken(b"abc"))
+    assert await _stored(blobs, 0) == []
+    assert _files(tmp_path) == []
+    assert not any(".put-" in name for name in _everything(tmp_path))
+
+
+async def test_blobs_are_listed_once_they_are_old_enough(blobs: BlobStore, tmp_path: Path) -> None:
+    old = tmp_path / "file"
+    old.write_bytes(b"abc")
+    os.utime(old, (0, 0))  # the age of the content does not count
+    await blobs.put_file(old)
+    empty = await blobs.put_bytes(b"")
+    assert await _stored(blobs, 0) == sorted([(ABC, 3), (empty.sha256, 0)])
+    assert await _stored(blobs, 3600) == []
+    await blobs.delete(ABC)
+    assert await _stored(blobs, 0) == [(empty.sha256, 0)]
+
+
 async def test_what_is_deleted_is_gone(blobs: BlobStore) -> None:
     await blobs.put_bytes(b"abc")
     assert await blobs.delete(ABC)
@@ -132,6 +181,10 @@ async def test_a_file_of_another_file_system_is_copied(tmp_path: Path, elsewhere
 
 def _links(path: Path) -> int:
     return path.stat().st_nlink
+
+
+def _everything(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in root.rglob("*")]
 
 
 def _files(root: Path) -> list[str]:
