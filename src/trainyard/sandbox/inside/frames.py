@@ -24,7 +24,8 @@ and the orders
     usage     done = `types.orders.Usage`
 
 One run at a time; `interrupt`, `usage` and `get` are answered while it goes on. Places: `data` is /mnt/data, what the
-code sees; `spool` belongs to the runner: `state`, and `stdout` and `stderr` with the whole output of the last run.
+code sees; `spool` belongs to the runner: `state`, `artifact` (what the last program was compiled to, see
+`types.orders.Program`), and `stdout` and `stderr` with the whole output of the last run.
 End of file on the socket ends the box with everything in it.
 """
 

@@ -42,11 +42,17 @@ class Program(Struct, frozen=True, kw_only=True):
         file: Name under which the code is written.
         steps: One after the other, until one fails.
         env: Beside what every run has.
+        artifact: The one file in `{dir}` that the steps of phase `compile` make. When they have all succeeded, and
+            before anything of phase `run` starts, the runner keeps a copy of it in the spool as `artifact`; whatever
+            an earlier run has left there is gone by then.
+        is_built: The artifact lies in the spool: it is put into `{dir}` and the steps of phase `compile` are left out.
     """
 
     file: str
     steps: tuple[Step, ...]
     env: Mapping[str, str] = field(default_factory=dict)
+    artifact: str | None = None
+    is_built: bool = False
 
 
 class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
