@@ -1,0 +1,91 @@
+"""Bodies of the routes for files."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainyard.sandbox.types.wire import KindOfFile
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class UploadedFile(_Body):
+    """One file that was stored."""
+
+    file_id: str = Field(alias="fileId", description="21 characters.")
+    filename: str = Field(description="Path under /mnt/data.")
+    size: int = Field(description="Bytes.")
+
+
+class UploadAnswer(_Body):
+    """Every file of the request is stored."""
+
+    message: Literal["success"] = "success"
+    session_id: str = Field(description="Session that keeps the files.")
+    storage_session_id: str = Field(description="The same.")
+    files: list[UploadedFile]
+
+
+class BatchFile(_Body):
+    """What became of one file of a batch."""
+
+    status: Literal["success", "error"]
+    filename: str = Field(description="Path under /mnt/data; of a refused file its name as it came.")
+    file_id: str | None = Field(default=None, alias="fileId", description="21 characters; null for a refused one.")
+    size: int | None = Field(default=None, description="Bytes; null for a refused one.")
+    error: str | None = Field(default=None, description="Why it was refused.")
+    code: str | None = Field(default=None, description="The reason for machines, such as `file_too_large`.")
+
+
+class BatchAnswer(_Body):
+    """What became of each file, in the order in which they came."""
+
+    message: Literal["success", "partial_success", "error"]
+    session_id: str
+    storage_session_id: str = Field(description="The same.")
+    files: list[BatchFile]
+    succeeded: int
+    failed: int
+
+
+class FileName(_Body):
+    """One file with `detail=simple`."""
+
+    id: str
+    name: str = Field(description="Path under /mnt/data.")
+    path: str = Field(description="The same.")
+
+
+class FileSummary(_Body):
+    """One file with `detail=summary`."""
+
+    name: str = Field(description="`<session>/<file>`.")
+    last_modified: str = Field(alias="lastModified", description="ISO 8601, UTC.")
+
+
+class FileMetadata(_Body):
+    """Headers of the stored object, in LibreChat's words."""
+
+    content_type: str = Field(alias="content-type")
+    original_filename: str = Field(alias="original-filename", description="Path under /mnt/data.")
+
+
+class FileInfo(_Body):
+    """One file in full."""
+
+    id: str
+    name: str = Field(description="`<session>/<file>` and the extension.")
+    session_id: str
+    storage_session_id: str = Field(description="The same.")
+    resource_id: str = Field(description="Of the agent or skill; the user, where it is a user's.")
+    kind: KindOfFile
+    version: int | str | None = Field(default=None, description="Of the skill.")
+    size: int = Field(description="Bytes.")
+    etag: str = Field(description="SHA-256 of the content, in quotes.")
+    content_type: str = Field(alias="contentType")
+    created_at: str = Field(alias="createdAt", description="ISO 8601, UTC.")
+    last_modified: str = Field(alias="lastModified", description="ISO 8601, UTC.")
+    read_only: bool
+    metadata: FileMetadata

@@ -1,0 +1,104 @@
+"""Bodies of the routes for sessions, state and languages."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from trainyard.sandbox.types.wire import KindOfFile
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VariableInfo(_Body):
+    """One name that the code has defined."""
+
+    name: str
+    type: str = Field(description="Qualified name of its type.")
+    bytes: int | None = Field(description="Rough size; null when it cannot be told cheaply.")
+    preview: str = Field(description="Beginning of its `repr`.")
+
+
+class VariableList(_Body):
+    """The variables of a session."""
+
+    session_id: str
+    variables: list[VariableInfo]
+
+
+class DroppedVariable(_Body):
+    """A variable that a checkpoint does not have."""
+
+    name: str
+    reason: str
+
+
+class StateAnswer(_Body):
+    """What is known of the variables of a session."""
+
+    session_id: str
+    exists: bool = Field(description="Whether there is a checkpoint to export.")
+    size_bytes: int
+    hash: str | None = Field(description="SHA-256 of the checkpoint, the ETag of GET /state/{session_id}.")
+    created_at: str | None = Field(description="Of the checkpoint; ISO 8601, UTC.")
+    expires_at: str | None = Field(description="When the session is removed unless it is used; ISO 8601, UTC.")
+    source: Literal["live", "checkpoint", "none"] = Field(
+        description="Where the variables are now: in an interpreter, written down only, or nowhere."
+    )
+    is_durable: bool = Field(description="Whether the checkpoint has all that the interpreter has.")
+    kept: list[str] = Field(description="Names in the checkpoint.")
+    dropped: list[DroppedVariable] = Field(description="Names that could not be written down.")
+
+
+class StateUploaded(_Body):
+    """A state was taken over."""
+
+    message: Literal["state_uploaded"] = "state_uploaded"
+    size: int = Field(description="Bytes.")
+    hash: str | None = Field(description="SHA-256 of it.")
+
+
+class SessionAnswer(_Body):
+    """One session."""
+
+    session_id: str
+    entity_id: str | None
+    created_at: str = Field(description="ISO 8601, UTC.")
+    used_at: str = Field(description="ISO 8601, UTC.")
+    expires_at: str = Field(description="When it is removed unless it is used; ISO 8601, UTC.")
+    is_live: bool = Field(description="Whether an interpreter runs for it now.")
+    memory_bytes: int = Field(description="Of its interpreter and files, when it was last measured; 0 without one.")
+    files: int
+    state_bytes: int
+    kind: KindOfFile
+    resource_id: str | None = Field(description="Of the agent or skill.")
+    version: int | str | None = Field(description="Of the skill.")
+
+
+class SessionList(_Body):
+    """The caller's sessions, the one that was used last first."""
+
+    sessions: list[SessionAnswer]
+
+
+class Interrupted(_Body):
+    """Whether something ran that could be interrupted."""
+
+    session_id: str
+    interrupted: bool
+
+
+class LanguageAnswer(_Body):
+    """A language that runs here."""
+
+    code: str = Field(description="Value of `lang`.")
+    name: str
+    aliases: list[str] = Field(description="Other values of `lang` that mean the same.")
+    version: str
+
+
+class LanguageList(_Body):
+    """The languages that run here."""
+
+    languages: list[LanguageAnswer]
