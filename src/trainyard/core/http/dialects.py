@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from trainyard.core import errors
+from trainyard.core.http import code_dialect
 from trainyard.core.metering import headers as rate_headers
 
-Dialect = Literal["native", "signal", "openai"]
+Dialect = Literal["native", "signal", "openai", "code"]
 
 STATUS: Mapping[type[errors.TrainyardError], int] = {
     errors.TrainyardError: 500,
@@ -35,8 +36,24 @@ STATUS_OF_DIALECT: Mapping[Dialect, Mapping[type[errors.TrainyardError], int]] =
     "native": {},
     "signal": {errors.UnknownModel: 400},
     "openai": {errors.InvalidRequest: 400, errors.UnknownModel: 404},
+    "code": {errors.QuotaExhausted: 429},
 }
-"""Where clients of a dialect expect another status: Signal's guide and OpenAI's reference."""
+"""Where clients of a dialect expect another status: Signal's guide, OpenAI's reference, LibreChat's code executor."""
+
+STATUS_OF_CODE: Mapping[Dialect, Mapping[str, int]] = {
+    "native": {},
+    "signal": {},
+    "openai": {},
+    "code": {
+        **dict.fromkeys(
+            ("empty_code", "invalid_json", "invalid_multipart", "invalid_state", "unsupported_language"), 400
+        ),
+        **dict.fromkeys(("execution_profile_mismatch", "unsupported_capability"), 400),
+        "unsupported_media_type": 415,
+        "range_not_satisfiable": 416,
+    },
+}
+"""Where the code of an error decides, before its class does."""
 
 EXIT: Mapping[type[errors.TrainyardError], int] = {
     errors.TrainyardError: 1,
@@ -82,6 +99,9 @@ class Rendered:
 
 def status_of(error: errors.TrainyardError, dialect: Dialect = "native") -> int:
     """Find the HTTP status of an error in a dialect; a subclass without a row has its parent's."""
+    by_code = STATUS_OF_CODE[dialect].get(error.code) if isinstance(error, errors.InvalidRequest) else None
+    if by_code is not None:
+        return by_code
     own = STATUS_OF_DIALECT[dialect]
     for cls in type(error).__mro__:
         for table in (own, STATUS):
@@ -113,6 +133,8 @@ def render(
         body: dict[str, object] = {"error": _openai(status, message, code, error.param)}
     elif dialect == "signal":
         body = {"error": message, "detail": _detail(error, status, message), "code": code, "request_id": request_id}
+    elif dialect == "code":
+        body = code_dialect.body(error, status, message, code, _faulty(error), request_id)
     else:
         inner = {"message": message, "type": _type(status), "code": code, "param": error.param}
         detail = _detail(error, status, message)
@@ -125,12 +147,18 @@ def render(
 
 def _detail(error: errors.TrainyardError, status: int, message: str) -> object:
     """The message; on 422 a list in FastAPI's form, whoever found the fault, since clients iterate over it."""
-    faulty = error.data.get(FIELD_ERRORS)
-    if isinstance(faulty, Sequence) and not isinstance(faulty, str):
-        return list(faulty)
+    faulty = _faulty(error)
+    if faulty:
+        return faulty
     if status != 422:
         return message
     return [{"type": error.code, "loc": ["body", *_steps(error.param)], "msg": message}]
+
+
+def _faulty(error: errors.TrainyardError) -> list[object]:
+    """Find the list of faulty fields that a framework made; empty where there is none."""
+    faulty = error.data.get(FIELD_ERRORS)
+    return list(faulty) if isinstance(faulty, Sequence) and not isinstance(faulty, str) else []
 
 
 def _steps(param: str | None) -> list[str | int]:

@@ -72,7 +72,43 @@ class OpenAIError(Struct, kw_only=True, forbid_unknown_fields=True):
     error: Annotated[ErrorFacts, Meta(description="The error.")]
 
 
-BODY_OF: Mapping[Dialect, type[Struct]] = {"native": NativeError, "signal": SignalError, "openai": OpenAIError}
+class CodeFault(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One fault of a request to the sandbox."""
+
+    field: Annotated[str | None, Meta(description="Path of the field at fault; null when no one field is.")]
+    message: Annotated[str, Meta(description="What is wrong there.")]
+    code: Code
+
+
+class CodeError(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of every error of the sandbox's routes, and data of the event `error`."""
+
+    error: Annotated[str, Meta(description="The message; `rate_limited` on 429, which LibreChat looks for.")]
+    error_type: Annotated[
+        str,
+        Meta(
+            description="`authentication`, `authorization`, `validation`, `resource_not_found`, `resource_conflict`, "
+            "`resource_exhausted`, `rate_limited`, `timeout`, `internal_server`, `external_service` or "
+            "`service_unavailable`."
+        ),
+    ]
+    code: Code
+    message: Said
+    details: Annotated[list[CodeFault], Meta(description="The faults; empty where the server is to blame.")]
+    request_id: RequestId
+    timestamp: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    retry_after_seconds: Annotated[
+        int | UnsetType, Meta(description="On 429, where waiting helps: seconds to wait.")
+    ] = UNSET
+    data: Facts | UnsetType = UNSET
+
+
+BODY_OF: Mapping[Dialect, type[Struct]] = {
+    "native": NativeError,
+    "signal": SignalError,
+    "openai": OpenAIError,
+    "code": CodeError,
+}
 
 _REFERENCE = "#/components/schemas/{name}"
 
@@ -96,8 +132,19 @@ def responses(dialect: Dialect, *raised: type[errors.TrainyardError]) -> dict[in
     """
     by_status: dict[int, list[type[errors.TrainyardError]]] = {}
     for cls in dict.fromkeys(raised):
-        by_status.setdefault(dialects.status_of(cls(), dialect), []).append(cls)
+        for status in _statuses(cls, dialect):
+            by_status.setdefault(status, []).append(cls)
     return {status: _response(dialect, status, by_status[status]) for status in sorted(by_status)}
+
+
+def _statuses(cls: type[errors.TrainyardError], dialect: Dialect) -> list[int]:
+    """Tell the status of a class, and the one for requests at fault that its code decides.
+
+    Of the codes of one route only few have a status of their own besides; it describes those itself.
+    """
+    own = dialects.status_of(cls(), dialect)
+    is_bad = cls is errors.InvalidRequest and 400 in dialects.STATUS_OF_CODE[dialect].values()
+    return [400, own] if is_bad else [own]
 
 
 def _response(dialect: Dialect, status: int, raised: list[type[errors.TrainyardError]]) -> dict[str, Any]:
