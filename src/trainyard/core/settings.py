@@ -1,5 +1,6 @@
 """The settings: one frozen object, read once at start and handed to whoever needs a part of it."""
 
+import re
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from trainyard.core import errors, hub_cache
 from trainyard.core.settings_sources import Origin, collect, merged
+
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()/-]*)?", re.ASCII)
+"""Bucket names after AWS's rules, and prefixes of characters that no client has to escape."""
+
+_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""Of Kubernetes: what can be a name and the value of a label alike."""
 
 
 class _Section(BaseModel):
@@ -78,6 +85,32 @@ class RedisSettings(_Section):
         default=None,
         repr=False,
         description="`redis://host:6379/0`; null counts in the one HTTP process.",
+    )
+
+
+class BlobSettings(_Section):
+    """Where checkpoints, files and other contents lie."""
+
+    url: str | None = Field(
+        default=None,
+        description="`s3://bucket` or `s3://bucket/prefix`; null keeps them in the data directory.",
+    )
+    endpoint: str | None = Field(
+        default=None, description="Address of an S3 server that is not AWS, such as `https://minio.example:9000`."
+    )
+    region: str | None = Field(default=None, description="Region; null takes that of the AWS environment.")
+    access_key_id: str | None = Field(
+        default=None,
+        description="Key id; null finds keys as every AWS client does: environment, profile, role of the instance.",
+    )
+    secret_access_key: SecretStr | None = Field(default=None, repr=False, description="Secret of that key.")
+    path_style: bool | None = Field(
+        default=None,
+        description="Whether the bucket stands in the path and not in the host name; null: in the path if there is an "
+        "`endpoint`.",
+    )
+    timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Longest wait for one answer, or for the next bytes of one."
     )
 
 
@@ -151,12 +184,81 @@ class SandboxJwt(_Section):
     max_lifetime_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest time between `iat` and `exp`.")
 
 
+class KubernetesToleration(_Section):
+    """A taint of nodes that boxes put up with."""
+
+    key: str | None = Field(default=None, description="Of the taint; null with operator `Exists` means every taint.")
+    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="`Equal` compares the value as well.")
+    value: str | None = Field(default=None, description="Of the taint.")
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
+        default=None, description="Of the taint; null means every effect."
+    )
+
+
+class KubernetesImage(_Section):
+    """An image for languages that the other images do not have."""
+
+    name: str = Field(pattern=_LABEL, max_length=20, description="Stands in the names of its pods.")
+    image: str = Field(min_length=1, description="Reference of the image; its entry point is the runner.")
+    languages: tuple[str, ...] = Field(min_length=1, description="Codes of the languages that it has.")
+    warm: int = Field(default=0, ge=0, le=1000, description="Pods that are kept ready; 0 makes a Job for each box.")
+
+
+class SandboxKubernetes(_Section):
+    """Pods as boxes, with `sandbox.backend: kubernetes`."""
+
+    namespace: str = Field(default="trainyard-sandbox", pattern=_LABEL, description="Where the pods of boxes live.")
+    installation: str = Field(
+        default="trainyard",
+        pattern=_LABEL,
+        max_length=30,
+        description="Label of all that belongs to this installation; servers with the same share their warm pods.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None,
+        description="A kubeconfig file; null takes the service account of the pod in which the server runs.",
+    )
+    context: str | None = Field(default=None, description="Of the kubeconfig; null takes its current one.")
+    image: str = Field(default="trainyard-runner:lean", min_length=1, description="Image of boxes with Python alone.")
+    image_science: str = Field(
+        default="trainyard-runner:science", min_length=1, description="Image of those with numpy and pandas loaded."
+    )
+    images: tuple[KubernetesImage, ...] = Field(default=(), description="Images for further languages.")
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="When a node pulls an image."
+    )
+    pull_secrets: tuple[str, ...] = Field(default=(), description="Secrets with which nodes pull images.")
+    runtime_class: str | None = Field(
+        default=None, description="RuntimeClass of the pods, such as `gvisor` or `kata`; null takes the node's own."
+    )
+    user_namespaces: bool = Field(
+        default=False, description="Whether pods get user namespaces (`hostUsers: false`; Kubernetes 1.33 or later)."
+    )
+    node_selector: Mapping[str, str] = Field(default={}, description="Labels of the nodes on which boxes run.")
+    tolerations: tuple[KubernetesToleration, ...] = Field(default=(), description="Taints that boxes put up with.")
+    cpu: float = Field(default=1.0, gt=0, le=256, description="Cores that a pod may use.")
+    cpu_request: float = Field(default=0.1, gt=0, le=256, description="Cores that are set aside for a pod.")
+    memory_headroom_bytes: int = Field(
+        default=64 << 20, ge=16 << 20, description="Of a pod, beside `sandbox.limits.memory_bytes`; for the runner."
+    )
+    port: int = Field(default=8600, ge=1024, le=65_535, description="On which the runner of a pod listens.")
+    ready_s: float = Field(
+        default=60.0, gt=0, le=1800, description="Longest wait for a box, from its order to its runner's answer."
+    )
+    max_age_s: int = Field(
+        default=86_400, ge=60, le=31_536_000, description="The cluster ends a pod after this time, whoever uses it."
+    )
+    lease_s: int = Field(
+        default=30, ge=3, le=3600, description="A server that is silent so long is dead, and its pods are deleted."
+    )
+
+
 class SandboxSettings(_Section):
     """Isolated code execution."""
 
     enabled: bool = Field(default=True, description="Whether the routes of the sandbox are served.")
-    backend: Literal["local", "bubblewrap"] = Field(
-        default="local", description="What isolates: own namespaces, or Debian's bubblewrap."
+    backend: Literal["local", "bubblewrap", "kubernetes"] = Field(
+        default="local", description="What isolates: own namespaces, Debian's bubblewrap, or pods of a cluster."
     )
     allow_weaker: bool = Field(
         default=False, description="Start also where a required layer of isolation is missing (`trainyard doctor`)."
@@ -165,6 +267,11 @@ class SandboxSettings(_Section):
         default=None,
         description="Virtual environment with what code may import (numpy, pandas, matplotlib); null takes "
         "`sandbox/packages` in the data directory if `trainyard sandbox setup` has made it.",
+    )
+    builds_bytes: int = Field(
+        default=1 << 30,
+        ge=0,
+        description="Compiled programs that are kept for the next run of the same code; 0 = none.",
     )
     warm: int = Field(default=10, ge=0, le=1000, description="Fresh boxes that are kept ready.")
     warm_science: int = Field(default=4, ge=0, le=1000, description="Of those with numpy and pandas loaded.")
@@ -198,6 +305,7 @@ class SandboxSettings(_Section):
     )
     jwt: SandboxJwt = SandboxJwt()
     limits: SandboxLimits = SandboxLimits()
+    kubernetes: SandboxKubernetes = SandboxKubernetes()
 
 
 class LogSettings(_Section):
@@ -227,6 +335,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
+    blobs: BlobSettings = BlobSettings()
     engine: EngineSettings = EngineSettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
@@ -297,6 +406,7 @@ def _validated(values: Mapping[str, object], origins: list[Origin]) -> Settings:
 
 def _check_together(settings: Settings) -> None:
     """Refuse values that are right alone and wrong beside another."""
+    _check_blobs(settings.blobs)
     if settings.redis.url is None:
         needed_by = {"server.workers": settings.server.workers > 1, "cache.shared": settings.cache.shared == "redis"}
         for name in (name for name, is_needed in needed_by.items() if is_needed):
@@ -308,4 +418,26 @@ def _check_together(settings: Settings) -> None:
         raise errors.ConfigError(
             f"limits.time_zone: {settings.limits.time_zone!r} is no zone of the IANA database, such as Europe/Berlin",
             param="limits.time_zone",
+        )
+
+
+def _check_blobs(blobs: BlobSettings) -> None:
+    """Refuse an address of no bucket, a key without its secret, and options of an S3 that is not used."""
+    if blobs.url is None:
+        for name in sorted(blobs.model_fields_set - {"url"}):
+            if getattr(blobs, name) is not None:
+                raise errors.ConfigError(
+                    f"blobs.{name} belongs to S3; set blobs.url too, such as s3://bucket/prefix", param=f"blobs.{name}"
+                )
+    elif not _S3_URL.fullmatch(blobs.url):
+        raise errors.ConfigError(
+            "blobs.url is no place in S3; write s3://bucket or s3://bucket/prefix", param="blobs.url"
+        )
+    if blobs.endpoint is not None and not blobs.endpoint.startswith(("http://", "https://")):
+        raise errors.ConfigError("blobs.endpoint is no URL; write https://host:port", param="blobs.endpoint")
+    if (blobs.access_key_id is None) != (blobs.secret_access_key is None):
+        raise errors.ConfigError(
+            "blobs.access_key_id and blobs.secret_access_key belong together; set both, or neither for those of the "
+            "AWS environment",
+            param="blobs.secret_access_key" if blobs.secret_access_key is None else "blobs.access_key_id",
         )
