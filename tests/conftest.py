@@ -16,7 +16,7 @@ from trainyard.core.db import Database  # noqa: E402
 from trainyard.core.settings import LogSettings  # noqa: E402
 from trainyard.core.telemetry import configure_logging  # noqa: E402
 
-pytest_plugins = ["tests.services.postgres", "tests.services.redis"]
+pytest_plugins = ["tests.services.postgres", "tests.services.redis", "tests.services.s3"]
 
 _FOLDER_MARKERS = ("unit", "contract", "integration", "chaos", "gpu")
 _HERE = Path(__file__).parent

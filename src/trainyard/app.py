@@ -16,10 +16,9 @@ import uvloop
 from fastapi import APIRouter, FastAPI
 
 from trainyard.core import errors, opening, settings
-from trainyard.core.blobs import DirectoryBlobs
+from trainyard.core.blobs import BlobStore
 from trainyard.core.catalog import Change, ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
-from trainyard.core.datadir import DataDirectory
 from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.http.forwarding import Forwarder
@@ -74,6 +73,7 @@ def bootstrap(effective: settings.Settings) -> Bootstrap:
         errors.StartupError: Directory or database do not allow it.
     """
     ModelRegistry.from_settings(effective)  # a catalog at fault is one line now, not a process that fails later
+    opening.blobs(effective)  # so is a client that is not installed
     with contextlib.closing(opening.database(effective)) as database:
         database.migrate()
         made = opening.keys(effective, database, SystemClock()).create_first_admin()
@@ -125,7 +125,9 @@ def build_server(
     models = ModelRegistry.from_settings(effective)
     accounts = Accounts.open(effective, database, parts.keys.subjects, time, parts.metrics)
     upstreams = Upstreams(models, time, parts.metrics)
-    training = _training(effective, parts, models, engines)
+    blobs = opening.blobs(effective)
+    parts.readiness.register("blobs", blobs.ping)
+    training = _training(effective, parts, models, engines, blobs)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
     counted = EngineMetrics(engines.connected)
     parts.metrics.add(counted, counted.refresh)
@@ -138,6 +140,7 @@ def build_server(
         async with contextlib.AsyncExitStack() as at_the_end:  # each, whatever becomes of the one before
             if forwarder is not None:
                 at_the_end.push_async_callback(forwarder.aclose)
+            at_the_end.push_async_callback(blobs.aclose)
             at_the_end.push_async_callback(accounts.aclose)
             await accounts.start()
             at_the_end.push_async_callback(upstreams.aclose)
@@ -165,14 +168,14 @@ def build_server(
 
 
 def _training(
-    effective: settings.Settings, parts: HttpParts, models: ModelRegistry, engines: Engines
+    effective: settings.Settings, parts: HttpParts, models: ModelRegistry, engines: Engines, blobs: BlobStore
 ) -> TrainingService:
     return TrainingService(
         RunRegistry(parts.database, parts.clock),
         models,
         engines,
         Tokenizers(models),
-        DirectoryBlobs(DataDirectory(effective.data_dir).blobs),
+        blobs,
         effective,
         parts.clock,
         signing_key=opening.signing_key(effective),

@@ -56,7 +56,7 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
     lock = DataDirectoryLock(data)
     try:
         remove_stale_sockets(data)
-        DirectoryBlobs(data.blobs).remove_unfinished()
+        asyncio.run(DirectoryBlobs(data.blobs).remove_unfinished(min_age_s=0))
         with listen(settings.server.host, settings.server.port) as listener:
             from trainyard import app  # seconds of imports, which a refused start need not wait for
 

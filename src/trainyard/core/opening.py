@@ -1,13 +1,16 @@
-"""Opening what the settings name: the secret, the database, the keys."""
+"""Opening what the settings name: the secret, the database, the keys, the blobs."""
 
 import hashlib
 import hmac
+from urllib.parse import urlsplit
 
+from trainyard.core.blobs import BlobStore, DirectoryBlobs
+from trainyard.core.blobs.s3 import Place, S3Blobs
 from trainyard.core.clock import Clock
 from trainyard.core.datadir import DataDirectory
 from trainyard.core.db import Database
 from trainyard.core.keys import APIKeyManager, derive_pepper
-from trainyard.core.settings import Settings
+from trainyard.core.settings import BlobSettings, Settings
 
 
 def database(effective: Settings) -> Database:
@@ -22,6 +25,31 @@ def database(effective: Settings) -> Database:
 def keys(effective: Settings, opened: Database, clock: Clock) -> APIKeyManager:
     """Open the key store under the pepper and the default limits of this server."""
     return APIKeyManager(opened, derive_pepper(secret(effective)), clock, effective.limits)
+
+
+def blobs(effective: Settings) -> BlobStore:
+    """Open the store of contents: a bucket where the settings name one, else the directory.
+
+    Raises:
+        errors.ConfigError: The client that it needs is not installed.
+    """
+    directory = DataDirectory(effective.data_dir).blobs
+    if effective.blobs.url is None:
+        return DirectoryBlobs(directory)
+    return S3Blobs(_place(effective.blobs, effective.blobs.url), spool=directory)
+
+
+def _place(given: BlobSettings, url: str) -> Place:
+    parts, secret = urlsplit(url), given.secret_access_key
+    return Place(
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        endpoint=given.endpoint,
+        region=given.region,
+        keys=(given.access_key_id, secret.get_secret_value()) if given.access_key_id and secret else None,
+        is_path_style=given.path_style if given.path_style is not None else given.endpoint is not None,
+        timeout_s=given.timeout_s,
+    )
 
 
 def signing_key(effective: Settings) -> bytes:

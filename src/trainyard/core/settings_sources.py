@@ -72,7 +72,7 @@ def merged(origins: list[Origin]) -> dict[str, object]:
 
 def nearest(name: str, valid: list[str]) -> str | None:
     """Find the valid name that a misspelt one most probably means, also when only its last part fits."""
-    by_leaf = {candidate.rpartition(".")[2]: candidate for candidate in valid}
+    by_leaf = {candidate.rpartition(".")[2]: candidate for candidate in reversed(valid)}  # the first of a name wins
     for pool in (valid, list(by_leaf)):
         close = difflib.get_close_matches(name if pool is valid else name.rpartition(".")[2], pool, n=1, cutoff=0.6)
         if close:

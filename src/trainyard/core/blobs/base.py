@@ -65,6 +65,22 @@ class BlobStore(Protocol):
         """Remove a blob; False when it was not there."""
         ...
 
+    async def remove_unfinished(self, *, min_age_s: float) -> int:
+        """Remove what writers that were killed have left, where they began so long ago; returns how many they were."""
+        ...
+
+    async def ping(self) -> None:
+        """Return when blobs can be written and read.
+
+        Raises:
+            errors.Unavailable: They cannot.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the store holds open."""
+        ...
+
 
 def is_address(text: str) -> bool:
     """Whether a text has the form of an address."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from trainyard.core import disk
+from trainyard.core import disk, errors
 from trainyard.core.blobs import base
 
 _BUILDING = ".put-"
@@ -76,10 +76,35 @@ class DirectoryBlobs:
             return False
         return True
 
-    def remove_unfinished(self) -> None:
-        """Remove what writers that were killed have left; call it before there are writers."""
+    async def remove_unfinished(self, *, min_age_s: float) -> int:
+        """See BlobStore."""
+        return await asyncio.to_thread(self._remove_unfinished, time.time() - min_age_s)
+
+    async def ping(self) -> None:
+        """See BlobStore."""
+        try:
+            await asyncio.to_thread(self._try)
+        except OSError as error:
+            raise errors.Unavailable(
+                f"The directory of blobs cannot be written ({os.strerror(error.errno or 0)})", code="blobs_unavailable"
+            ) from error
+
+    async def aclose(self) -> None:
+        """See BlobStore."""
+
+    def _try(self) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self._root):
+            pass
+
+    def _remove_unfinished(self, newest_s: float) -> int:
+        count = 0
         for directory in self._root.glob(f"{_BUILDING}*"):
-            shutil.rmtree(directory, ignore_errors=True)
+            with contextlib.suppress(FileNotFoundError):  # its writer has finished meanwhile
+                if directory.stat().st_mtime <= newest_s:
+                    shutil.rmtree(directory)
+                    count += 1
+        return count
 
     def _path(self, sha256: str) -> Path:
         base.checked(sha256)

@@ -54,3 +54,13 @@ class MemoryBlobs:
         """See BlobStore."""
         self._put_at_s.pop(base.checked(sha256), None)
         return self._contents.pop(sha256, None) is not None
+
+    async def remove_unfinished(self, *, min_age_s: float) -> int:
+        """See BlobStore."""
+        return 0
+
+    async def ping(self) -> None:
+        """See BlobStore."""
+
+    async def aclose(self) -> None:
+        """See BlobStore."""

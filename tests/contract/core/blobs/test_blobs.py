@@ -11,17 +11,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.services.s3 import S3Server
 from trainyard.core import errors
 from trainyard.core.blobs import BlobStore, DirectoryBlobs, MemoryBlobs
 from trainyard.core.blobs.base import CHUNK_BYTES
+from trainyard.core.blobs.s3 import S3Blobs
 
 # SHA-256 of b"abc", FIPS 180-2, appendix B.1
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-@pytest.fixture(params=["directory", "memory"])
-def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return DirectoryBlobs(tmp_path / "blobs") if request.param == "directory" else MemoryBlobs()
+@pytest.fixture(params=["directory", "memory", "moto", "rclone"])
+async def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
+    made = _made(request, tmp_path)
+    yield made
+    await made.aclose()
+
+
+def _made(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    if request.param == "directory":
+        return DirectoryBlobs(tmp_path / "blobs")
+    if request.param == "memory":
+        return MemoryBlobs()
+    server: S3Server = request.getfixturevalue(f"{request.param}_server")
+    return S3Blobs(server.place(server.create_bucket(), "pre/fix"), tmp_path / "spool")
 
 
 async def _read(blobs: BlobStore, sha256: str) -> bytes:
@@ -206,7 +219,7 @@ def _names(directory: Path) -> list[str]:
 
 async def test_what_a_killed_writer_left_is_removed_and_blobs_stay(tmp_path: Path) -> None:
     blobs = DirectoryBlobs(tmp_path)
-    blobs.remove_unfinished()
+    assert await blobs.remove_unfinished(min_age_s=0) == 0
     code = (
         "import os, sys; from pathlib import Path; from trainyard.core.blobs import DirectoryBlobs;"
         "DirectoryBlobs(Path(sys.argv[1]))._put(lambda file: (file.write_bytes(b'half'), os._exit(9)))"
@@ -215,5 +228,6 @@ async def test_what_a_killed_writer_left_is_removed_and_blobs_stay(tmp_path: Pat
     assert await process.wait() == 9
     blob = await blobs.put_bytes(b"abc")
     assert len(_names(tmp_path)) == 2
-    blobs.remove_unfinished()
+    assert await blobs.remove_unfinished(min_age_s=3600) == 0
+    assert await blobs.remove_unfinished(min_age_s=0) == 1
     assert _names(tmp_path) == [blob.sha256[:2]]
