@@ -20,12 +20,14 @@ from trainyard.core.db import Database
 from trainyard.core.http import document, edge, health, middleware
 from trainyard.core.http.access import AccessLines
 from trainyard.core.http.auth import KeyChecker, RequireKey
+from trainyard.core.http.credentials import PEER, Credentials
 from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.door import HotDoor
 from trainyard.core.http.drain import Drain, DrainGate
 from trainyard.core.http.heads import AtOnce
 from trainyard.core.http.health import Readiness
 from trainyard.core.http.hot import HotRoute
+from trainyard.core.http.middleware import BodyBar
 from trainyard.core.http.routing import DialectMap
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.settings import Settings
@@ -71,6 +73,7 @@ class Application(FastAPI):
 
     async def behind_door(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve by middlewares and routing."""
+        scope[PEER] = scope.get("client")  # before headers of a proxy name another one
         await super().__call__(scope, receive, send)
 
 
@@ -81,6 +84,8 @@ def build_http(
     routers: Sequence[tuple[APIRouter, Dialect]] = (),
     hot_routes: Sequence[HotRoute] = (),
     signed_paths: Sequence[re.Pattern[str]] = (),
+    code_paths: re.Pattern[str] | None = None,
+    body_bars: Sequence[BodyBar] = (),
     shown_config: Callable[[], Mapping[str, object]] | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> Application:
@@ -96,17 +101,24 @@ def build_http(
         routers: FastAPI routers with their own `prefix`, each with the dialect of its errors.
         hot_routes: Routes made by `hot.hot_route`.
         signed_paths: Paths whose routes take a signature in the query in place of a key.
+        code_paths: Matches the paths of the code interpreter, whose callers are known by more than keys in headers.
+        body_bars: Paths whose bodies may be larger than `server.max_body_bytes`.
         shown_config: Further entries for `config` of `/health`.
         lifespan: What begins and ends with the server; times of last use of keys are written after it.
     """
     dialect_map, checker = DialectMap(), KeyChecker(parts.keys, parts.database)
     lines = AccessLines(parts.metrics)
+    others = None if code_paths is None else Credentials(settings.sandbox, checker, parts.clock, code_paths)
     app = Application(
         title="trainyard",
         version=VERSION,
         description=_DESCRIPTION,
         lifespan=_flushing(parts, lifespan),
-        middleware=_stack(settings, parts, checker, dialect_map, signed_paths, lines),
+        middleware=[
+            *_watching(parts, dialect_map, lines),
+            Middleware(RequireKey, checker=checker, signed_paths=signed_paths, otherwise=others),
+            Middleware(middleware.BodyLimit, max_body_bytes=settings.server.max_body_bytes, bars=body_bars),
+        ],
         exception_handlers={HTTPException: edge.on_framework_error, RequestValidationError: edge.on_framework_error},
         redirect_slashes=False,
         strict_content_type=False,  # curl sends JSON as a form unless told otherwise; the body decides
@@ -131,6 +143,7 @@ def build_http(
         clock=parts.clock,
         dialect_map=dialect_map,
         max_body_bytes=settings.server.max_body_bytes,
+        credentials=others,
     )
     document.describe(app, hot_routes, dialect_map)
     return app
@@ -147,14 +160,7 @@ def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[Fas
     return lifespan
 
 
-def _stack(
-    settings: Settings,
-    parts: HttpParts,
-    checker: KeyChecker,
-    dialect_map: DialectMap,
-    signed_paths: Sequence[re.Pattern[str]],
-    lines: AccessLines,
-) -> list[Middleware]:
+def _watching(parts: HttpParts, dialect_map: DialectMap, lines: AccessLines) -> list[Middleware]:
     trusted_proxies = uvicorn.Config("", log_config=None).forwarded_allow_ips  # loopback, or as uvicorn is told
     return [
         Middleware(ProxyHeadersMiddleware, trusted_hosts=trusted_proxies),
@@ -163,8 +169,6 @@ def _stack(
         Middleware(middleware.SecurityHeaders),
         Middleware(edge.ErrorEdge, dialect_map=dialect_map),
         Middleware(DrainGate, drain=parts.drain),
-        Middleware(RequireKey, checker=checker, signed_paths=signed_paths),
-        Middleware(middleware.BodyLimit, max_body_bytes=settings.server.max_body_bytes),
     ]
 
 

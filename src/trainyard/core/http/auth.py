@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, cast
+from typing import Annotated, Protocol, cast
 from urllib.parse import parse_qs
 
 from fastapi import Security
@@ -17,7 +17,7 @@ from trainyard.core.http.sharing import Shared
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.principal import SCOPES, Principal
 
-_MISSING = (
+MISSING_KEY = (
     "Missing API key: send the header 'Authorization: Bearer <key>' ('Authorization: ApiKey <key>' and "
     "'X-API-Key: <key>' do too)"
 )
@@ -50,6 +50,23 @@ class KeyChecker:
             await self._refresh()
         return self._keys.recognise(key)
 
+    async def refresh(self) -> None:
+        """Bring keys and limits up to date when they are due, for callers who have no key of this server."""
+        if self._keys.is_stale_for(None):
+            await self._refresh()
+
+
+class Otherwise(Protocol):
+    """Knows callers of some paths by more than keys in headers."""
+
+    def covers(self, path: str) -> bool:
+        """Whether it is asked on a path."""
+        ...
+
+    async def of_request(self, scope: Scope) -> Principal:
+        """Tell who sent a request; raises errors.Unauthenticated."""
+        ...
+
 
 class RequireKey:
     """Pure ASGI middleware: everything but the public paths needs a key, unknown paths too.
@@ -58,17 +75,28 @@ class RequireKey:
         app: What comes next.
         checker: Knows the keys.
         signed_paths: Paths whose route checks the query's `signature` itself; with one, no key is needed.
+        otherwise: Is asked in place of the checker on the paths that it covers.
     """
 
-    def __init__(self, app: ASGIApp, checker: KeyChecker, signed_paths: Sequence[re.Pattern[str]] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        checker: KeyChecker,
+        signed_paths: Sequence[re.Pattern[str]] = (),
+        otherwise: Otherwise | None = None,
+    ) -> None:
         self._app = app
         self._checker = checker
         self._signed_paths = signed_paths
+        self._otherwise = otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Put the principal into the state of the request, or raise."""
         if scope["type"] == "http" and not self._is_open(scope):
-            principal = await self._checker.check(read_key(HTTPConnection(scope)))
+            if self._otherwise is not None and self._otherwise.covers(scope["path"]):
+                principal = await self._otherwise.of_request(scope)
+            else:
+                principal = await self._checker.check(read_key(HTTPConnection(scope)))
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
@@ -92,12 +120,18 @@ def read_key(connection: HTTPConnection) -> str:
 
 def choose_key(authorization: str, alone: str) -> str:
     """Find the key in the values of the two headers, empty where they are absent; raises as `read_key`."""
+    found = find_key(authorization, alone)
+    if not found:
+        raise errors.Unauthenticated(MISSING_KEY, code="missing_api_key")
+    return found
+
+
+def find_key(authorization: str, alone: str) -> str:
+    """Do as `choose_key`; empty where there is none."""
     scheme, _, credentials = authorization.strip().partition(" ")
     if scheme.lower() in ("bearer", "apikey") and credentials.strip():
         return credentials.strip()
-    if alone.strip():
-        return alone.strip()
-    raise errors.Unauthenticated(_MISSING, code="missing_api_key")
+    return alone.strip()
 
 
 async def authenticate(request: Request, scope: str = "train") -> Principal:

@@ -22,10 +22,12 @@ from trainyard.core.http import edge, hot, leaving, middleware
 from trainyard.core.http.access import AccessLines
 from trainyard.core.http.auth import KeyChecker, choose_key, require_scope
 from trainyard.core.http.bodies import decode
+from trainyard.core.http.credentials import MAX_KEYED_BYTES, Credentials
 from trainyard.core.http.drain import Drain
 from trainyard.core.http.hot import HotRoute, RawHeaders, Request
 from trainyard.core.http.known_head import KNOWN_HEAD, KnownHead
 from trainyard.core.http.routing import DialectMap
+from trainyard.core.principal import Principal
 from trainyard.core.telemetry import REQUEST_ID
 
 _log = structlog.get_logger("http")
@@ -69,6 +71,7 @@ class HotDoor:
         clock: Clock,
         dialect_map: DialectMap,
         max_body_bytes: int,
+        credentials: Credentials | None = None,
     ) -> None:
         self._app = app
         self._routes = {route.path: route for route in routes}
@@ -78,6 +81,8 @@ class HotDoor:
         self._monotonic = clock.monotonic
         self._dialects = dialect_map
         self._max_body_bytes = max_body_bytes
+        self._credentials = credentials
+        self._covered = frozenset(path for path in self._routes if credentials is not None and credentials.covers(path))
         self._finishing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -207,21 +212,25 @@ class HotDoor:
         return route, request
 
     async def _answer(self, route: HotRoute, request: Request) -> hot.Reply | hot.Stream | Response:
-        headers, principal = request.headers, request.principal
+        principal = request.principal
         if principal is None:
-            key = request.key or choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
-            principal = request.principal = self._checker.recognise(key) or await self._checker.check(key)
+            principal = request.principal = await self._of_head(route, request)
+        max_bytes = self._max_body_bytes if principal else min(self._max_body_bytes, MAX_KEYED_BYTES)
         wire: leaving.Wire | None = request.scope.get(leaving.WIRE)
         raw = None if wire is None else wire.take_body()
         if raw is None:
-            is_too_large = middleware.is_longer(_text(headers, b"content-length"), self._max_body_bytes)
+            is_too_large = middleware.is_longer(_text(request.headers, b"content-length"), max_bytes)
         else:
-            is_too_large = len(raw) > self._max_body_bytes
+            is_too_large = len(raw) > max_bytes
         if is_too_large:
-            raise middleware.too_large(self._max_body_bytes)
-        require_scope(principal, route.scope)
+            raise middleware.too_large(max_bytes)
+        if principal is not None:
+            require_scope(principal, route.scope)
         if raw is None:
-            raw = await self._body(request.receive)
+            raw = await self._body(request.receive, max_bytes)
+        if principal is None:
+            principal = request.principal = await self._of_body(request, raw)
+            require_scope(principal, route.scope)
         request.raw = raw if len(raw) <= hot.KEPT_BODY_BYTES else b""
         if route.again is not None and not request.was_compared:
             told: asyncio.Future[hot.Reply | Exception] = asyncio.get_running_loop().create_future()
@@ -230,7 +239,20 @@ class HotDoor:
         answer = await route.handler(request, decode(route.decoder, raw), principal)
         return answer if isinstance(answer, _ANSWERS) else hot.Reply(answer)
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _of_head(self, route: HotRoute, request: Request) -> Principal | None:
+        """Tell who asks; None where the body may tell."""
+        headers, key = request.headers, request.key
+        if self._credentials is not None and route.path in self._covered:
+            return await self._credentials.of_head(key)
+        key = key or choose_key(_text(headers, b"authorization"), _text(headers, b"x-api-key"))
+        return self._checker.recognise(key) or await self._checker.check(key)
+
+    async def _of_body(self, request: Request, raw: bytes) -> Principal:
+        if self._credentials is None:
+            raise AssertionError("only they leave a caller unknown")
+        return await self._credentials.of_body(request.scope, raw)
+
+    async def _body(self, receive: Receive, max_bytes: int) -> bytes:
         parts, size_bytes = [], 0
         while True:
             message = await receive()
@@ -238,8 +260,8 @@ class HotDoor:
                 raise ClientDisconnect
             parts.append(message.get("body", b""))
             size_bytes += len(parts[-1])
-            if size_bytes > self._max_body_bytes:
-                raise middleware.too_large(self._max_body_bytes)
+            if size_bytes > max_bytes:
+                raise middleware.too_large(max_bytes)
             if not message.get("more_body", False):
                 return b"".join(parts)
 

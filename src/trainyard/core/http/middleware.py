@@ -1,6 +1,8 @@
 """What every request passes through: id, size, headers, log line and metrics. Pure ASGI, so that streams stream."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +16,8 @@ from trainyard.core.telemetry import REQUEST_ID
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _DOCS_PATHS = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
+
+_MAX_BODY = "server.max_body_bytes"
 
 _LONGEST_LENGTH = 18
 """Digits of a length that is still read as a number; int() refuses thousands of them."""
@@ -60,12 +64,28 @@ def new_request_id() -> str:
     return ids.hex_id("req_")
 
 
+@dataclass(frozen=True, slots=True)
+class BodyBar:
+    """Paths whose bodies are bounded by something else than `server.max_body_bytes`.
+
+    Attributes:
+        paths: Matches whole paths.
+        max_bytes: Of one body.
+        setting: Which raises the bar.
+    """
+
+    paths: re.Pattern[str]
+    max_bytes: int
+    setting: str
+
+
 class BodyLimit:
     """Refuses bodies over a size, by their declared length at once and by the bytes that really come otherwise."""
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, bars: Sequence[BodyBar] = ()) -> None:
         self._app = app
         self._max_bytes = max_body_bytes
+        self._bars = bars
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what the application reads.
@@ -77,19 +97,26 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("content-length", "")
-        if is_longer(declared, self._max_bytes):
-            raise too_large(self._max_bytes)
+        max_bytes, setting = self._bar_of(scope["path"])
+        if is_longer(declared, max_bytes):
+            raise too_large(max_bytes, setting)
         seen_bytes = 0
 
         async def counting() -> Message:
             nonlocal seen_bytes
             message = await receive()
             seen_bytes += len(message.get("body", b""))
-            if seen_bytes > self._max_bytes:
-                raise too_large(self._max_bytes)
+            if seen_bytes > max_bytes:
+                raise too_large(max_bytes, setting)
             return message
 
         await self._app(scope, counting, send)
+
+    def _bar_of(self, path: str) -> tuple[int, str]:
+        for bar in self._bars:
+            if bar.paths.fullmatch(path):
+                return bar.max_bytes, bar.setting
+        return self._max_bytes, _MAX_BODY
 
 
 def is_longer(declared: str, max_bytes: int) -> bool:
@@ -97,10 +124,10 @@ def is_longer(declared: str, max_bytes: int) -> bool:
     return declared.isdecimal() and (len(declared) > _LONGEST_LENGTH or int(declared) > max_bytes)
 
 
-def too_large(max_bytes: int) -> errors.TooLarge:
-    """Say how large a body may be."""
+def too_large(max_bytes: int, setting: str = _MAX_BODY) -> errors.TooLarge:
+    """Say how large a body may be, and which setting says so."""
     return errors.TooLarge(
-        f"The body is larger than {max_bytes} bytes; send less at once, or raise server.max_body_bytes",
+        f"The body is larger than {max_bytes} bytes; send less at once, or raise {setting}",
         data={"max_body_bytes": max_bytes},
     )
 

@@ -7,7 +7,7 @@ import structlog
 from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.db import Database, epochs
-from trainyard.core.keys import bars, format
+from trainyard.core.keys import bars, format, guests
 from trainyard.core.keys.authority import Authority
 from trainyard.core.keys.snapshot import Snapshot
 from trainyard.core.keys.store import EPOCH
@@ -88,7 +88,10 @@ class LiveKeys:
         Raises:
             errors.Unauthenticated: The key was revoked since it was recognised.
         """
-        found = self._snapshot.subjects(principal.key_id) if self._snapshot else None
+        snapshot = self._snapshot
+        if snapshot is not None and guests.is_guest(principal.key_id):
+            return snapshot.subjects_of_guest(principal)
+        found = snapshot.subjects(principal.key_id) if snapshot else None
         if found is None:
             raise errors.Unauthenticated(_UNKNOWN)
         return found

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 
 from trainyard.core.keys import format
+from trainyard.core.keys.bars import NO_LIMITS, NO_QUOTA
 from trainyard.core.keys.types import KeyRecord, TenantRecord
 from trainyard.core.limits.types import Subject
 from trainyard.core.principal import Principal
@@ -97,6 +98,11 @@ class Snapshot:
         if found is None and (record := self._by_id.get(key_id)) is not None:
             found = self._subjects[key_id] = (self._of_account(record.account_id), self._of_tenant(record.tenant))
         return found
+
+    def subjects_of_guest(self, guest: Principal) -> tuple[Subject, ...]:
+        """Tell for whom the work of a caller without a key is limited: the user by the defaults, then the tenant."""
+        own = NO_LIMITS.effective(self._defaults), NO_QUOTA.effective(self._defaults)
+        return Subject(f"key:{guest.key_id}", *own), self._of_tenant(guest.tenant)
 
     def _of_account(self, account_id: str) -> Subject:
         newest = self._newest[account_id]

@@ -139,14 +139,6 @@ class ExecRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     api_key_camel: KeyInBody | None = field(default=None, name="apiKey")
 
 
-class KeyedBody(Struct, frozen=True, kw_only=True):
-    """What is looked at in a body before it is known who sends it."""
-
-    librechat_code_api_key: str | None = field(default=None, name="LIBRECHAT_CODE_API_KEY")
-    api_key: str | None = None
-    api_key_camel: str | None = field(default=None, name="apiKey")
-
-
 class ExecFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A file of a session, as a run left it."""
 
