@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SANDBOX := .sandbox/packages
 export TRAINYARD_TEST_THREADS ?= 1
 
 .PHONY: setup bench-setup demo test check test-cov test-cov-gate up down bench test-unit test-contract test-integration test-chaos docs clean
@@ -18,7 +19,11 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --constraint constraints.txt
 	@touch $@
 
-setup: $(VENV)/.dev           ## the environment with everything that tests and checks need
+$(SANDBOX): | $(VENV)/.base   # what code in the sandbox imports, for tests; those that need it are skipped without
+	@TRAINYARD_SANDBOX__PACKAGES=$(SANDBOX) PIP_RETRIES=1 $(BIN)/trainyard sandbox setup \
+	  || echo "$(SANDBOX) cannot be made; tests that need it are skipped"
+
+setup: $(VENV)/.dev $(SANDBOX)  ## the environments with everything that tests and checks need
 
 demo: $(VENV)/.base           ## train, serve and sample the pocket model
 	$(BIN)/trainyard demo
@@ -29,16 +34,16 @@ up: $(VENV)/.base             ## the stack of deploy/compose.yaml, or the server
 down:                         ## stop what `make up` started
 	scripts/stack.sh down
 
-test: $(VENV)/.dev            ## every test but those marked slow and gpu, in two processes
+test: $(VENV)/.dev $(SANDBOX)   ## every test but those marked slow and gpu, in two processes
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
-test-unit test-contract test-integration test-chaos: test-%: $(VENV)/.dev
+test-unit test-contract test-integration test-chaos: test-%: $(VENV)/.dev $(SANDBOX)
 	$(BIN)/pytest -q tests/$* -m "not slow and not gpu"
 
-test-cov: $(VENV)/.dev        ## the same with branch coverage, subprocesses included
+test-cov: $(VENV)/.dev $(SANDBOX)  ## the same with branch coverage, subprocesses included
 	$(BIN)/python -m scripts.coverage_run
 
-test-cov-gate: $(VENV)/.dev   ## coverage, failing under the bars of docs/testing.md
+test-cov-gate: $(VENV)/.dev $(SANDBOX)  ## coverage, failing under the bars of docs/testing.md
 	$(BIN)/python -m scripts.coverage_run --gate
 
 check: $(VENV)/.dev           ## format, lint, types, imports, budgets, docs
@@ -62,4 +67,4 @@ bench: $(VENV)/.dev bench-setup
 	$(BIN)/python -m benchmarks.gateway --quick
 
 clean:
-	rm -rf $(VENV) .bench build dist .mypy_cache .ruff_cache htmlcov .coverage*
+	rm -rf $(VENV) .sandbox .bench build dist .mypy_cache .ruff_cache htmlcov .coverage*

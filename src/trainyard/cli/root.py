@@ -5,7 +5,23 @@ from typing import Annotated
 import typer
 
 import trainyard
-from trainyard.cli import chat, config, db, demo, doctor, generate, keys, mock, models, runs, tenants, train, up, usage
+from trainyard.cli import (
+    chat,
+    config,
+    db,
+    demo,
+    doctor,
+    generate,
+    keys,
+    mock,
+    models,
+    runs,
+    sandbox,
+    tenants,
+    train,
+    up,
+    usage,
+)
 
 TRACEBACK = "--traceback"
 """Read by the edge, which every error reaches."""
@@ -52,3 +68,4 @@ app.add_typer(tenants.app, name="tenants")
 app.add_typer(usage.app, name="usage")
 app.add_typer(models.app, name="models")
 app.add_typer(runs.app, name="runs")
+app.add_typer(sandbox.app, name="sandbox")
