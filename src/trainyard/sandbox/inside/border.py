@@ -1,0 +1,30 @@
+"""Calls of what the user's objects define: the one place where any exception of theirs ends."""
+
+from collections.abc import Callable
+from typing import Any
+
+MAX_REASON_CHARS = 300
+
+
+def attempt(call: Callable[..., Any], *args: Any, **named: Any) -> tuple[Any, str | None]:
+    """Call it; gives (what it returned, None), or (None, how it failed).
+
+    KeyboardInterrupt passes through: with it the runner ends what takes too long.
+    """
+    try:
+        return call(*args, **named), None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the edge to the user's code, which raises what it likes, SystemExit too
+        return None, told(error)
+
+
+def told(error: BaseException) -> str:
+    """Name an exception in one bounded line, although its own text may be long, hostile or raise."""
+    kind = type.__getattribute__(type(error), "__name__")
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - the same edge: `__str__` of the user's exception
+        text = "its text cannot be had"
+    line = f"{kind}: {text}" if text else str(kind)
+    return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1] + "…"

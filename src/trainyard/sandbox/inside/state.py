@@ -1,0 +1,202 @@
+"""Checkpoints: the variables of an interpreter as one file, and back.
+
+All variables go through one pickler with one memo, each as a record of its own: what two of them share is written once
+and is one object again afterwards, and the size and the failures of each are known at the cost of a single dump.
+Buffers of arrays are not copied: they go straight from memory into the file, and come back as a mapping of it.
+"""
+
+import hashlib
+import mmap
+import os
+import pickle
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from trainyard.sandbox.inside import border, container, pickling, unpickling
+
+OUT_OF_BAND_BYTES = 16 << 10
+"""Smaller buffers stand in the pickle: they cost little to copy, and hold no mapping of the whole file afterwards."""
+MAX_DEPTH = 5_000
+"""Recursion while pickling: enough for a chain of 2,000 objects, and far from the end of an 8 MiB stack."""
+
+
+class _TooLarge(Exception):
+    """One variable alone is more than a checkpoint may hold."""
+
+
+@dataclass
+class _Record:
+    """What became of one variable in a pass."""
+
+    name: str
+    chunks: list[bytes] = field(default_factory=list)
+    buffers: list[memoryview] = field(default_factory=list)
+    pickle_bytes: int = 0
+    failure: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.pickle_bytes + sum(view.nbytes for view in self.buffers)
+
+    def described(self) -> container.Variable:
+        return container.Variable(self.name, self.pickle_bytes, tuple(view.nbytes for view in self.buffers))
+
+
+class _Pass:
+    """One attempt at all variables with one memo; is the file and the buffer callback of its pickler."""
+
+    def __init__(self, variables: dict[str, Any], namespace: dict[str, Any], max_bytes: int) -> None:
+        self.records: list[_Record] = []
+        self._max_bytes = max_bytes
+        self._in_band_bytes = 0
+        pickler = pickling.pickler_class()(self, namespace, self.take)
+        for name, value in variables.items():
+            self.records.append(_Record(name))
+            kept = (pickler.home if value is namespace else value,)
+            _, self.records[-1].failure = border.attempt(pickler.dump, kept)
+
+    def write(self, data: Any) -> int:
+        """Keep a piece of the pickle; beyond what a checkpoint may hold in all, only its size."""
+        record = self.records[-1]
+        piece = data if isinstance(data, bytes) else bytes(data)
+        record.pickle_bytes += len(piece)
+        self._in_band_bytes += len(piece)
+        if record.pickle_bytes > self._max_bytes:
+            record.chunks.clear()
+            raise _TooLarge(f"larger than the {self._max_bytes} bytes of a checkpoint")
+        if self._in_band_bytes <= self._max_bytes:
+            record.chunks.append(piece)
+        return len(piece)
+
+    def take(self, buffer: pickle.PickleBuffer) -> bool:
+        """Keep a large buffer out of the pickle; whether it has to go in."""
+        view = buffer.raw()
+        if view.nbytes < OUT_OF_BAND_BYTES:
+            return True
+        self.records[-1].buffers.append(view)
+        return False
+
+    def rejected(self) -> dict[str, str]:
+        """Name what has to be left out before this can be written: failures, else the largest until the rest fits."""
+        failed = {record.name: record.failure for record in self.records if record.failure is not None}
+        return failed or self._oversized()
+
+    def _oversized(self) -> dict[str, str]:
+        dropped: dict[str, str] = {}
+        excess = self.layout()[0].size_bytes - self._max_bytes
+        for record in sorted(self.records, key=lambda record: record.size_bytes, reverse=True):
+            if excess <= 0:
+                break
+            dropped[record.name] = f"{record.size_bytes} bytes; with the others more than {self._max_bytes} in all"
+            excess -= record.size_bytes
+        return dropped
+
+    def layout(self) -> tuple[container.Header, bytes]:
+        """Lay out the file."""
+        return container.build(python_version(), tuple(record.described() for record in self.records))
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Give the bytes of the file in order."""
+        header, start = self.layout()
+        yield start
+        for record in self.records:
+            yield from record.chunks
+        at = header.body_at + sum(record.pickle_bytes for record in self.records)
+        views = (view for record in self.records for view in record.buffers)
+        for (begin, end), view in zip(header.buffers(), views, strict=True):
+            yield bytes(begin - at)
+            yield view
+            at = end
+
+
+def dump(namespace: dict[str, Any], skip: Collection[str], path: Path, max_bytes: int) -> dict[str, Any]:
+    """Write the variables of a namespace into a file; gives the fields of `types.orders.Dumped`.
+
+    Names in `skip` and those with two underscores at both ends are left out silently, for every interpreter has them.
+
+    Raises:
+        OSError: The file cannot be written; none is left behind.
+    """
+    variables = {name: value for name, value in list(namespace.items()) if _is_kept(name) and name not in skip}
+    dropped: dict[str, str] = {}
+    depth = sys.getrecursionlimit()
+    sys.setrecursionlimit(MAX_DEPTH)
+    try:
+        while rejected := (written := _Pass(variables, namespace, max_bytes)).rejected():
+            dropped |= rejected
+            variables = {name: value for name, value in variables.items() if name not in rejected}
+    finally:
+        sys.setrecursionlimit(depth)
+    size_bytes, sha256 = _write(written.pieces(), path)
+    return {"size_bytes": size_bytes, "sha256": sha256, "kept": list(variables), "dropped": _reasons(dropped)}
+
+
+def load(namespace: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Put the variables of a file into a namespace; gives the fields of `types.orders.Loaded`.
+
+    Arrays are copy-on-write views of the file, which must not be shortened while they live; it may be removed.
+
+    Raises:
+        BadState: The file is no checkpoint, or is not whole.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        header = _whole_header(file.fileno())
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        values, dropped = _values(header, file, mapped, namespace)
+    namespace.update(values)
+    return {"restored": list(values), "dropped": _reasons(dropped)}
+
+
+def _values(
+    header: container.Header, file: Any, mapped: memoryview, namespace: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    names = unpickling.Names(namespace, _foreign(header.python))
+    unpickler = unpickling.Reader(file, names, (mapped[begin:end] for begin, end in header.buffers()))
+    values: dict[str, Any] = {}
+    file.seek(header.body_at)
+    for variable in header.variables:
+        record, failure = border.attempt(unpickler.load)
+        if failure is not None:
+            return values, {variable.name: failure}
+        values[variable.name] = record[0]
+    return values, {}
+
+
+def _foreign(version: str) -> str | None:
+    """Give the version when its bytecode is not this interpreter's."""
+    return None if version.split(".")[:2] == python_version().split(".")[:2] else version
+
+
+def _whole_header(descriptor: int) -> container.Header:
+    start = os.pread(descriptor, container.START.size, 0)
+    header = container.state_header(os.pread(descriptor, container.header_bytes(start), 0))
+    size_bytes = os.fstat(descriptor).st_size
+    if header.size_bytes != size_bytes:
+        raise container.BadState(f"the header tells of {header.size_bytes} bytes, the state has {size_bytes}")
+    return header
+
+
+def _write(pieces: Iterator[bytes | memoryview], path: Path) -> tuple[int, str]:
+    size_bytes, digest, temporary = 0, hashlib.sha256(), path.with_name(path.name + ".new")
+    try:
+        with temporary.open("wb") as file:
+            for piece in pieces:
+                size_bytes += file.write(piece)
+                digest.update(piece)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size_bytes, digest.hexdigest()
+
+
+def _is_kept(name: object) -> bool:
+    return isinstance(name, str) and not (name.startswith("__") and name.endswith("__"))
+
+
+def _reasons(dropped: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in dropped.items()]
