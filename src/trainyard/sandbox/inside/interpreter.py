@@ -1,0 +1,150 @@
+"""The live interpreter: a child of the runner that executes Python in one namespace, and answers about it.
+
+User code runs in its main thread and may do to it whatever Python allows. What that breaks is this process alone: the
+runner holds the clocks, reads the outputs and forks a new interpreter when this one is gone.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NoReturn
+
+from trainyard.sandbox.inside import frames, processes
+from trainyard.sandbox.inside.interpreter_baseline import Baseline
+from trainyard.sandbox.inside.interpreter_cell import Cells, Ended
+from trainyard.sandbox.inside.interpreter_streams import Streams
+
+MAX_ANSWER_BYTES = 12 << 20
+"""Of one answer to the runner; results that make it longer are left out, the largest first."""
+LOST = 113
+"""Exit code of an interpreter that cannot reach its runner any more."""
+_READ_BYTES = 256 << 10
+_MAX_DESCRIPTORS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the isolating side has arranged for user code.
+
+    Attributes:
+        libraries: Directories with importable packages, after the standard library.
+        environ: What every run finds in its environment.
+    """
+
+    workspace: str
+    libraries: tuple[str, ...]
+    environ: dict[str, str]
+
+
+def serve(link: socket.socket, surroundings: Surroundings) -> NoReturn:
+    """Answer the runner until it is gone; runs in a fresh child."""
+    _settle_in(surroundings)
+    try:
+        Interpreter(link, surroundings.workspace).serve()
+    finally:
+        os._exit(LOST)
+
+
+def _settle_in(surroundings: Surroundings) -> None:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    processes.end_with_parent()
+    processes.show()
+    os.environ.clear()
+    os.environ.update(surroundings.environ)
+    os.chdir(surroundings.workspace)
+    sys.path[:] = [surroundings.workspace, *(path for path in sys.path if path), *surroundings.libraries]
+    sys.dont_write_bytecode = True
+    _reseed()
+
+
+def _reseed() -> None:
+    """Give numpy's global generator a seed of its own: brothers forked from one parent would draw the same numbers."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+class Interpreter:
+    """One namespace and the orders on it."""
+
+    def __init__(self, link: socket.socket, workspace: str) -> None:
+        self._link, self._pid = link, os.getpid()
+        self._reader = frames.Reader()
+        self._received: list[tuple[frames.Header, bytes]] = []
+        self._descriptors: list[int] = []
+        self._main = ModuleType("__main__")
+        self._main.__dict__["__builtins__"] = sys.modules["builtins"]
+        sys.modules["__main__"] = self._main
+        self._skip = frozenset(self._main.__dict__)
+        self._streams = Streams()
+        self._cells = Cells(self._main.__dict__, workspace, self._streams)
+        self._baseline = Baseline(self._main.__dict__)
+        os.register_at_fork(after_in_child=link.close)
+
+    def serve(self) -> None:
+        """Take orders one by one."""
+        while True:
+            header = self._receive()
+            self._send(self._answer(header))
+
+    def _answer(self, header: frames.Header) -> frames.Header:
+        answer = {"id": header["id"], "event": "done"}
+        match header["op"]:
+            case "run":
+                return answer | self._run(header)
+            case "variables":
+                from trainyard.sandbox.inside import variables
+
+                return answer | {"variables": variables.listing(self._main.__dict__, self._skip)}
+            case "dump":
+                from trainyard.sandbox.inside import state
+
+                return answer | state.dump(self._main.__dict__, self._skip, header["path"], header["max_bytes"])
+            case _:
+                from trainyard.sandbox.inside import state
+
+                return answer | state.load(self._main.__dict__, header["path"]) | self._standing()
+
+    def _run(self, order: frames.Header) -> dict[str, Any]:
+        self._streams.open(self._descriptors)
+        self._descriptors = []
+        ended = self._cells.run(order)
+        if os.getpid() != self._pid:
+            self._leave_fork(ended)
+        self._streams.close()
+        self._baseline.note(ended.source)
+        return {"exit_code": ended.exit_code, "results": ended.results} | self._standing()
+
+    def _standing(self) -> dict[str, Any]:
+        names = self._main.__dict__.keys() - self._skip
+        return {"variables": len(names), "is_fresh": self._baseline.is_kept()}
+
+    def _leave_fork(self, ended: Ended) -> NoReturn:
+        """End a process that user code forked and that came to the end of the code: it is no interpreter."""
+        self._streams.flush()
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads, as the end of a program does
+        os._exit(ended.exit_code)
+
+    def _receive(self) -> frames.Header:
+        while not self._received:
+            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _MAX_DESCRIPTORS)
+            if not received:
+                os._exit(LOST)
+            self._descriptors += descriptors
+            self._received += self._reader.feed(received)
+        return self._received.pop(0)[0]
+
+    def _send(self, answer: frames.Header) -> None:
+        frame = frames.encode(answer)
+        while len(frame) > MAX_ANSWER_BYTES and answer.get("results"):
+            results: list[dict[str, Any]] = answer["results"]
+            results.remove(max(results, key=lambda result: sum(map(len, result["data"].values()))))
+            frame = frames.encode(answer)
+        self._link.sendall(frame)

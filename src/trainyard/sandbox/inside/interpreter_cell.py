@@ -1,0 +1,165 @@
+"""One run of Python code: compiled under a name of its own, executed, its exception printed as CPython prints it."""
+
+import ast
+import contextlib
+import importlib
+import linecache
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import Any
+
+from trainyard.sandbox.inside.interpreter_streams import Streams
+
+SCRIPT = "main.py"
+"""`sys.argv[0]` of a run."""
+_MAX_SOURCE_BYTES = 32 << 20
+"""Of the sources that are kept for tracebacks; the oldest go first."""
+_OWN_RECURSION = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a cell ended.
+
+    Attributes:
+        source: What was executed, as code objects.
+    """
+
+    exit_code: int
+    source: tuple[CodeType, ...] = ()
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Cells:
+    """Runs cells in one namespace, numbered from 1."""
+
+    def __init__(self, namespace: dict[str, Any], workspace: str, streams: Streams) -> None:
+        self._namespace, self._workspace, self._streams = namespace, workspace, streams
+        self._count = 0
+        self._sources: dict[str, int] = {}
+        self._on_interrupt: Any = signal.default_int_handler
+        self._recursion = sys.getrecursionlimit()
+
+    def run(self, order: dict[str, Any]) -> Ended:
+        """Execute `order["code"]`; returns whatever it does, short of ending the process."""
+        self._count += 1
+        name = f"<cell {self._count}>"
+        self._keep_source(name, order["code"])
+        restore = self._arrange(order)
+        try:
+            ended = self._guarded(order, name)
+        finally:
+            self._calm()
+            _restore_environ(restore)
+        return ended
+
+    def _keep_source(self, name: str, code: str) -> None:
+        """Let tracebacks and `inspect` find the source."""
+        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        self._sources[name] = len(code)
+        while sum(self._sources.values()) > _MAX_SOURCE_BYTES and len(self._sources) > 1:
+            oldest = next(iter(self._sources))
+            del self._sources[oldest]
+            linecache.cache.pop(oldest, None)
+
+    def _arrange(self, order: dict[str, Any]) -> dict[str, str | None]:
+        """Set what belongs to this run; gives what the environment had where the run has something else."""
+        sys.argv = [SCRIPT, *order["args"]]
+        os.chdir(self._workspace)
+        importlib.invalidate_caches()
+        before = {name: os.environ.get(name) for name in order["env"]}
+        os.environ.update(order["env"])
+        return before
+
+    def _guarded(self, order: dict[str, Any], name: str) -> Ended:
+        """Run user code with its own handler of SIGINT and its own recursion limit, and print what it raises."""
+        code: tuple[CodeType, ...] = ()
+        try:
+            sys.setrecursionlimit(self._recursion)
+            signal.signal(signal.SIGINT, self._on_interrupt)
+            body, last = _compiled(order["code"], name)
+            code = tuple(part for part in (body, last) if part is not None)
+            results = self._execute(body, last, order["results"])
+            return Ended(exit_code=0, source=code, results=results)
+        # The border to user code: whatever it raises, KeyboardInterrupt and SystemExit too, is its result.
+        except BaseException as error:  # noqa: BLE001
+            self._calm()
+            return Ended(exit_code=_complain(error), source=code)
+
+    def _execute(self, body: CodeType, last: CodeType | None, is_results: bool) -> list[dict[str, Any]]:
+        exec(body, self._namespace)  # noqa: S102 this is the purpose of the process
+        value = eval(last, self._namespace) if last is not None else None  # noqa: S307
+        if not is_results:
+            return []
+        from trainyard.sandbox.inside import display
+
+        return display.Capture(Path(self._workspace)).results(self._namespace, value, last is not None)
+
+    def _calm(self) -> None:
+        """Take back what would hurt the interpreter's own code; the next run has it again."""
+        while True:
+            with contextlib.suppress(BaseException):  # a SIGINT that came late raises here, in user code's handler
+                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                if handler != signal.SIG_IGN:
+                    self._on_interrupt = handler
+                break
+        limit = sys.getrecursionlimit()
+        if limit != _OWN_RECURSION:
+            self._recursion = limit
+        sys.setrecursionlimit(max(limit, _OWN_RECURSION))
+
+
+def _compiled(source: str, name: str) -> tuple[CodeType, CodeType | None]:
+    """Compile code, its last expression apart."""
+    tree = ast.parse(source, name)
+    last: CodeType | None = None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        expression = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
+        last = compile(expression, name, "eval", dont_inherit=True)
+    return compile(tree, name, "exec", dont_inherit=True), last
+
+
+def _complain(error: BaseException) -> int:
+    """Print an exception, and give the exit code that CPython would end with."""
+    if isinstance(error, SystemExit):
+        return _exit_code(error.code)
+    error.__traceback__ = _own(error.__traceback__)
+    try:
+        if sys.excepthook is sys.__excepthook__:
+            traceback.print_exception(error)
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+    except BaseException as second:  # noqa: BLE001 user code replaced the stream or the hook: say it past them
+        with contextlib.suppress(OSError):
+            os.write(2, f"{type(error).__name__}, and printing it raised {type(second).__name__}\n".encode())
+    return 1
+
+
+def _exit_code(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    with contextlib.suppress(BaseException):
+        print(code, file=sys.stderr)  # noqa: T201 as CPython does
+    return 1
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of this file."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def _restore_environ(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

@@ -1,0 +1,248 @@
+"""The processes of a box: who they are, what they take, and how they are ended all at once."""
+
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_STAT_BYTES = 2048
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+
+
+class Sample(NamedTuple):
+    """What `/proc/PID/stat` says of one process.
+
+    Attributes:
+        cpu_s: Of itself; `reaped_cpu_s` of the children that it has waited for.
+        started: Clock ticks since boot; tells two processes with one id apart.
+    """
+
+    pid: int
+    parent: int
+    state: str
+    cpu_s: float
+    reaped_cpu_s: float
+    threads: int
+    started: int
+    rss_bytes: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still do something; a zombie waits only for its parent to ask."""
+        return self.state not in "ZXx"
+
+
+def look(pid: int) -> Sample | None:
+    """Sample one process; None when it is gone."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        words = os.read(descriptor, _STAT_BYTES).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    if len(words) < 22:
+        return None
+    ticks = [int(word) for word in words[11:15]]
+    return Sample(
+        pid=pid,
+        parent=int(words[1]),
+        state=words[0].decode(),
+        cpu_s=_cpu_clock_s(pid, (ticks[0] + ticks[1]) / _TICKS_PER_S),
+        reaped_cpu_s=(ticks[2] + ticks[3]) / _TICKS_PER_S,
+        threads=int(words[17]),
+        started=int(words[19]),
+        rss_bytes=int(words[21]) * _PAGE_BYTES,
+    )
+
+
+def _cpu_clock_s(pid: int, otherwise_s: float) -> float:
+    """Read the CPU clock of a process: in nanoseconds, where a tick has 10 ms; made as linux/posix-timers.h says."""
+    try:
+        return time.clock_gettime((~pid << 3) | 2)
+    except OSError:
+        return otherwise_s
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """Highest resident memory that a process ever had; 0 when it is gone."""
+    words = _status(pid, b"VmHWM:")
+    return int(words[0]) * 1024 if words else 0
+
+
+def is_deaf(pid: int, signum: int) -> bool:
+    """Whether a process ignores a signal now."""
+    words = _status(pid, b"SigIgn:")
+    return bool(words) and bool(int(words[0], 16) >> (signum - 1) & 1)
+
+
+def _status(pid: int, name: bytes) -> list[bytes]:
+    """Words of one line of `/proc/PID/status`; none when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123 pathlib costs three times as much
+            text = file.read(4096) or b""
+    except OSError:
+        return []
+    found = text.find(name)
+    return text[found + len(name) :].split(b"\n", 1)[0].split() if found >= 0 else []
+
+
+def _proportional_bytes(pid: int) -> int | None:
+    """Resident memory with shared pages divided among those who share them; None where that cannot be read."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 pathlib costs three times as much
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
+
+
+class Tree:
+    """Every process of the box but the runner itself.
+
+    As process 1 of a pid namespace that is all of /proc; elsewhere (tests) the descendants, orphans included.
+    """
+
+    def __init__(self) -> None:
+        self._me = os.getpid()
+        self._is_init = self._me == 1
+
+    def pids(self) -> list[int]:
+        """Ids of all of them, zombies included."""
+        if self._is_init:
+            return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208 hot
+        found, queue = list[int](), [self._me]
+        while queue:
+            children = self._children(queue.pop())
+            found += children
+            queue += children
+        return found
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        found = list[int]()
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 hot
+                with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:  # noqa: PTH123 hot
+                    found += [int(word) for word in file.read().split()]
+        return found
+
+    def samples(self) -> list[Sample]:
+        """What each of them takes now."""
+        return [sample for pid in self.pids() if (sample := look(pid)) is not None]
+
+    def others(self, spared: int | None) -> list[int]:
+        """Those that are alive, but `spared`."""
+        return [sample.pid for sample in self.samples() if sample.is_alive and sample.pid != spared]
+
+    def freeze(self) -> None:
+        """Stop all of them, so that none can fork while they are ended one by one."""
+        if self._is_init:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGSTOP)
+            return
+        signal_each(self.pids(), signal.SIGSTOP)
+
+    def kill_all(self) -> None:
+        """End all of them."""
+        if self._is_init:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)
+            return
+        self.freeze()
+        signal_each(self.pids(), signal.SIGKILL)
+
+
+def signal_each(pids: Iterable[int], signum: int) -> None:
+    """Send a signal to each that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signum)
+
+
+def signal_group(leader: int, signum: int) -> None:
+    """Send a signal to a process and to those that share its group, as a terminal does."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if os.getpgid(leader) == leader:
+            os.killpg(leader, signum)
+        else:
+            os.kill(leader, signum)
+
+
+class Meter:
+    """CPU and memory of the whole box.
+
+    CPU seconds are the greater of two counts that miss different things: what parents were told when they waited, and
+    what was seen of each process while it lived (a parent that ignores SIGCHLD is told nothing).
+    """
+
+    def __init__(self, tree: Tree, mounts: Sequence[str]) -> None:
+        self._tree, self._mounts = tree, mounts
+        self._seen: dict[tuple[int, int], float] = {}
+        self._gone_s = 0.0
+
+    def measure(self) -> tuple[float, int, list[Sample]]:
+        """CPU seconds since the box began, bytes of memory now, and the processes that were seen."""
+        samples = self._tree.samples()
+        return self._cpu_s(samples), sum(sample.rss_bytes for sample in samples) + self.files_bytes(), samples
+
+    def _cpu_s(self, samples: Sequence[Sample]) -> float:
+        now = {(sample.pid, sample.started): sample.cpu_s for sample in samples}
+        self._gone_s += sum(cpu_s for key, cpu_s in self._seen.items() if key not in now)
+        self._seen = now
+        waited = resource.getrusage(resource.RUSAGE_CHILDREN)
+        told_s = waited.ru_utime + waited.ru_stime + sum(sample.cpu_s + sample.reaped_cpu_s for sample in samples)
+        return max(told_s, self._gone_s + sum(now.values()))
+
+    def files_bytes(self) -> int:
+        """What the files of the box take in memory."""
+        used = 0
+        for mount in self._mounts:
+            with contextlib.suppress(OSError):
+                about = os.statvfs(mount)
+                used += (about.f_blocks - about.f_bfree) * about.f_frsize
+        return used
+
+    def proportional_bytes(self, samples: Sequence[Sample]) -> int:
+        """Memory with what processes share counted once: slower, and asked only before a run is ended for it."""
+        shares = ((_proportional_bytes(sample.pid), sample.rss_bytes) for sample in samples)
+        return sum(rss if share is None else share for share, rss in shares) + self.files_bytes()
+
+
+def hide() -> None:
+    """Let no process of the same user read the memory and descriptors of this one, or trace it."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def show() -> None:
+    """Take `hide` back, in a child: its `/proc/self` belongs to it again."""
+    _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def adopt_orphans() -> None:
+    """Have the orphans among the descendants become children of this process, as those of process 1 do."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)

@@ -1,0 +1,88 @@
+"""Programs of other languages: a fresh directory with the source, and the steps to run in turn."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainyard.sandbox.inside import workspace
+
+NOT_FOUND = 127
+NOT_RUNNABLE = 126
+
+
+class CannotStart(Exception):
+    """A program could not be started.
+
+    Attributes:
+        exit_code: What a shell would end with.
+    """
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"{name}: {error.strerror}")
+        self.exit_code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+
+
+class Program:
+    """The steps of one run.
+
+    Args:
+        about: As `types.orders.Program`.
+        scratch: Where the fresh directory is made.
+    """
+
+    def __init__(self, about: Mapping[str, Any], code: str, args: Sequence[str], scratch: str) -> None:
+        self._steps: list[Mapping[str, Any]] = list(about["steps"])
+        self._args, self._env = list(args), dict(about["env"])
+        self._directory = tempfile.mkdtemp(prefix="run-", dir=scratch)
+        self._file = os.path.join(self._directory, about["file"])  # noqa: PTH118 paths inside are text
+        with open(self._file, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:  # noqa: PTH123
+            file.write(code)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a step is left."""
+        return bool(self._steps)
+
+    @property
+    def next_phase(self) -> str:
+        """Phase of the step that comes next."""
+        phase: str = self._steps[0]["phase"]
+        return phase
+
+    def start_next(self, cwd: str, env: Mapping[str, str], descriptors: Sequence[int]) -> "subprocess.Popen[bytes]":
+        """Start the next step.
+
+        Args:
+            cwd: Where it starts.
+            env: Its environment, beside what the program adds.
+            descriptors: Its standard input, output and error.
+
+        Raises:
+            CannotStart: There is no such program, or it cannot be run.
+        """
+        step = self._steps.pop(0)
+        argv = [word for part in step["argv"] for word in self._words(part)]
+        stdin = descriptors[0] if step["phase"] == "run" else subprocess.DEVNULL
+        try:
+            return subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env={**env, **self._env},
+                stdin=stdin,
+                stdout=descriptors[1],
+                stderr=descriptors[2],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CannotStart(argv[0], error) from error
+
+    def _words(self, part: str) -> list[str]:
+        if part == "{args}":
+            return self._args
+        return [part.replace("{file}", self._file).replace("{dir}", self._directory)]
+
+    def remove(self) -> None:
+        """Remove the directory and all that the steps have made in it."""
+        workspace.remove_tree(self._directory)

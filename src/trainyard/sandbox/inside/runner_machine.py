@@ -1,0 +1,95 @@
+"""What the runner's jobs share: the loop, the wire, the interpreter, the files and the processes of one box."""
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trainyard.sandbox.inside import frames, interpreter, processes
+from trainyard.sandbox.inside.outputs import Output
+from trainyard.sandbox.inside.runner_interpreter import Interpreter
+from trainyard.sandbox.inside.runner_loop import Loop
+from trainyard.sandbox.inside.runner_wire import Wire
+from trainyard.sandbox.inside.spool import Spool
+from trainyard.sandbox.inside.workspace import Folder
+from trainyard.sandbox.inside.workspace_scan import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How the isolating side has arranged the box.
+
+    Attributes:
+        workspace: What the code sees as its files.
+        spool: The runner's own directory.
+        scratch: Where programs are compiled.
+        mounts: Those of its directories that lie in memory and are the box's alone.
+        libraries: Directories with packages for the interpreter.
+        environ: Of everything that runs.
+    """
+
+    workspace: str
+    spool: str
+    scratch: str
+    mounts: tuple[str, ...]
+    libraries: tuple[str, ...]
+    environ: dict[str, str]
+
+
+class Machine:
+    """One box from the inside."""
+
+    def __init__(self, setup: Setup, loop: Loop, wire: Wire) -> None:
+        self.setup, self.loop, self.wire = setup, loop, wire
+        self.tree = processes.Tree()
+        self.meter = processes.Meter(self.tree, setup.mounts)
+        self.files, self.ledger = Folder(setup.workspace), Ledger(setup.workspace)
+        self.spool = Spool(setup.spool)
+        self.outputs: dict[str, Output] = {}
+        self.was_lost = False
+        self.on_answer: Callable[[frames.Header], None] = lambda header: None
+        self.interpreter = self._new_interpreter()
+
+    def _new_interpreter(self) -> Interpreter:
+        surroundings = interpreter.Surroundings(self.setup.workspace, self.setup.libraries, self.setup.environ)
+        return Interpreter(self.loop, surroundings, self._forget_all, lambda header: self.on_answer(header))
+
+    def _forget_all(self) -> None:
+        """Give back, in a child, what is the runner's."""
+        self.loop.close()
+        self.wire.close()
+        for output in self.outputs.values():
+            output.close()
+
+    def replace_interpreter(self) -> None:
+        """Put a new interpreter where one has ended."""
+        self.interpreter.close()
+        self.interpreter = self._new_interpreter()
+
+    def discard_interpreter(self) -> None:
+        """End the interpreter, with the threads and processes of its code, and begin a new one."""
+        self.tree.kill_all()
+        self.replace_interpreter()
+
+    def reap(self) -> list[tuple[int, int, resource.struct_rusage]]:
+        """Collect the children that have ended: (pid, status, what they used)."""
+        ended = []
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                ended.append((pid, status, used))
+        return ended
+
+    def keep_outputs(self, outputs: dict[str, Output]) -> None:
+        """Let these be the outputs of the last run."""
+        for output in self.outputs.values():
+            output.close()
+        self.outputs = outputs
+
+    def rest(self) -> None:
+        """Stop the interpreter until its next order, so that threads and timers which code has left stand still."""
+        processes.signal_each([self.interpreter.pid], signal.SIGSTOP)

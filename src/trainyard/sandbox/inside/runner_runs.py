@@ -1,0 +1,267 @@
+"""Runs: the jobs that execute code, with their outputs and their report."""
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from trainyard.sandbox.inside import processes
+from trainyard.sandbox.inside.outputs import READ_BYTES, Output
+from trainyard.sandbox.inside.programs import CannotStart, Program
+from trainyard.sandbox.inside.runner_jobs import Job
+from trainyard.sandbox.inside.runner_machine import Machine
+
+_NO_PROCESS = 1 << 30
+_STREAMS = ("stdout", "stderr")
+
+
+class Run(Job):
+    """Code that runs, whose outputs are read as they come."""
+
+    phase = "run"
+
+    def __init__(self, machine: Machine, order: Mapping[str, Any], stdin: bytes) -> None:
+        super().__init__(machine, order)
+        self._stdin = machine.spool.holding(stdin)
+        self.outputs = {name: Output(machine.spool, order["output_bytes"], order["log_bytes"]) for name in _STREAMS}
+        machine.keep_outputs(self.outputs)
+        self._pipes = dict.fromkeys(_STREAMS, -1)
+        self._is_held = False
+        self.descriptors = [self._stdin, *(self._open_pipe(name) for name in _STREAMS)]
+
+    def _open_pipe(self, name: str) -> int:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(reading, False)
+        self._pipes[name] = reading
+        self._watch(name)
+        return writing
+
+    def _watch(self, name: str) -> None:
+        self.machine.loop.watch(self._pipes[name], lambda _events: self._take_one(name))
+
+    def _take_one(self, name: str) -> None:
+        self._read(name)
+
+    def _read(self, name: str) -> bool:
+        """Take one piece; whether there was one."""
+        try:
+            piece = os.read(self._pipes[name], READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not piece:
+            self.machine.loop.forget(self._pipes[name])
+            return False
+        output = self.outputs[name]
+        if not output.is_over:
+            self._take(name, output, piece)
+        return True
+
+    def _take(self, name: str, output: Output, piece: bytes) -> None:
+        output.feed(piece)
+        if self.order["stream"]:
+            self.machine.wire.send({"id": self.id, "event": "out", "stream": name}, piece)
+            self._hold_back()
+        if output.is_over:
+            self.stop("output")
+
+    def _hold_back(self) -> None:
+        """Read no more of the code's outputs while the server has not read what it was sent."""
+        if self.machine.wire.is_full and not self._is_held and not self._is_ended:
+            self._is_held = True
+            self.machine.wire.on_room = self._go_on
+            for pipe in self._pipes.values():
+                self.machine.loop.forget(pipe)
+
+    def _go_on(self) -> None:
+        if self._is_held:
+            self._is_held = False
+            for name in _STREAMS:
+                self._watch(name)
+
+    def close_descriptors(self) -> None:
+        """Give back the ends that the code has now."""
+        for descriptor in self.descriptors:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self.descriptors = []
+
+    def answer(self, cpu_s: float, wall_s: float) -> None:
+        """Read what is left in the pipes, look at the files, and report."""
+        self.close_descriptors()
+        self._is_held = True
+        for name, pipe in self._pipes.items():
+            while self._read(name):
+                pass
+            self.machine.loop.forget(pipe)
+            os.close(pipe)
+        kept = {name: output.kept() for name, output in self.outputs.items()}
+        header = {
+            "id": self.id,
+            "event": "done",
+            "exit_code": self.exit_code,
+            "signal": self.signal_name,
+            "reason": None if self.reason == "interrupted" and self.exit_code == 0 else self.reason,
+            "phase": self.phase,
+            "wall_s": wall_s,
+            "cpu_s": cpu_s,
+            "peak_memory_bytes": self.peak_bytes,
+            **{name: output.about() for name, output in self.outputs.items()},
+            **self.machine.ledger.report(),
+            **self.standing(),
+        }
+        self.machine.wire.send(header, kept["stdout"] + kept["stderr"])
+
+    def standing(self) -> dict[str, Any]:
+        """`results`, and how the interpreter stands."""
+        machine = self.machine
+        was_lost, machine.was_lost = machine.was_lost, False
+        return {
+            "results": [],
+            "variables": machine.interpreter.variables,
+            "is_fresh": machine.interpreter.is_fresh,
+            "was_reset": was_lost,
+        }
+
+
+class Cell(Run):
+    """Python in the live interpreter."""
+
+    def start(self) -> None:
+        """Hand the code over."""
+        self._record_bytes = processes.peak_rss_bytes(self.leader)
+        self._results: list[dict[str, Any]] = []
+        order = {"id": self.id, "op": "run"} | {key: self.order[key] for key in ("code", "args", "env", "results")}
+        self.machine.interpreter.send(order, self.descriptors)
+        self.close_descriptors()
+
+    def on_answer(self, header: Mapping[str, Any]) -> None:
+        """Take how it ended; an answer to anything else comes from code that plays interpreter."""
+        told = (header.get("exit_code"), header.get("variables"))
+        if header.get("id") != self.id or not all(isinstance(number, int) for number in told):
+            self.kill()
+            return
+        if self._is_ended:
+            return
+        self._results = _checked(header.get("results"))
+        self.machine.interpreter.variables = header["variables"]
+        self.machine.interpreter.is_fresh = header.get("is_fresh") is True
+        self.end(exit_code=header["exit_code"] & 0xFF)
+
+    def _interpreter_peak(self) -> int:
+        record_bytes = processes.peak_rss_bytes(self.leader)
+        return record_bytes if record_bytes > self._record_bytes else 0
+
+    def standing(self) -> dict[str, Any]:
+        """Results of the code; a new interpreter where this one has ended."""
+        if self.status is not None:
+            self.machine.replace_interpreter()
+            self.machine.was_lost = True
+        return super().standing() | {"results": self._results}
+
+
+class ProgramRun(Run):
+    """Steps of another language, one process after the other."""
+
+    def __init__(self, machine: Machine, order: Mapping[str, Any], stdin: bytes) -> None:
+        self._program = Program(order["program"], order["code"], order["args"], machine.setup.scratch)
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            super().__init__(machine, order, stdin)
+        except OSError:
+            self._program.remove()
+            raise
+
+    @property
+    def leader(self) -> int:
+        """The program of the step; a number that no process has before the first has started."""
+        return self._process.pid if self._process else _NO_PROCESS
+
+    def start(self) -> None:
+        """Start the first step."""
+        self._start_next()
+
+    def _start_next(self) -> None:
+        self.phase = self._program.next_phase
+        setup = self.machine.setup
+        try:
+            env = {**setup.environ, **self.order["env"]}
+            self._process = self._program.start_next(setup.workspace, env, self.descriptors)
+        except CannotStart as error:
+            self.outputs["stderr"].feed(f"{error}\n".encode())
+            self.end(exit_code=error.exit_code)
+
+    def on_leader_end(self, status: int) -> None:
+        """Go on with the next step when this one has worked."""
+        if self._process is not None:
+            self._process.returncode = status  # it was waited for; let Popen not ask again
+        if status == 0 and self._program.has_more and self.reason is None:
+            self._start_next()
+        else:
+            super().on_leader_end(status)
+
+    def stop(self, reason: str, *, is_gentle: bool = True) -> None:
+        """End it at once: a program has no variables that would be worth a moment's grace."""
+        super().stop(reason, is_gentle=False)
+
+    def answer(self, cpu_s: float, wall_s: float) -> None:
+        """Report, and leave nothing of the steps."""
+        self._program.remove()
+        super().answer(cpu_s, wall_s)
+
+
+class Question(Job):
+    """Something that only the interpreter can answer, under the same limits as a run."""
+
+    def start(self) -> None:
+        """Ask."""
+        asked = ("id", "op", "path", "max_bytes")
+        self.machine.interpreter.send({key: self.order[key] for key in asked if key in self.order})
+        self._told: dict[str, Any] | None = None
+
+    def on_answer(self, header: Mapping[str, Any]) -> None:
+        """Take the answer."""
+        if header.get("id") != self.id:
+            self.kill()
+        elif not self._is_ended:
+            self._told = dict(header)
+            self.end(exit_code=0)
+
+    def answer(self, cpu_s: float, wall_s: float) -> None:
+        """Hand the answer on, or say that there is none."""
+        if self.status is not None:
+            self.machine.replace_interpreter()
+            self.machine.was_lost = True
+        if self._told is None:
+            why = self.reason or self.signal_name or f"exit code {self.exit_code}"
+            message = f"the interpreter ended before it could answer ({why}); its variables are gone"
+            self.machine.wire.send({"id": self.id, "event": "failed", "code": "interpreter_gone", "message": message})
+            return
+        told = self._told
+        if isinstance(told.get("variables"), int):
+            self.machine.interpreter.variables = told.pop("variables")
+            self.machine.interpreter.is_fresh = told.pop("is_fresh", False) is True
+        self.machine.wire.send(_plain(told))
+
+
+def _checked(results: object) -> list[dict[str, Any]]:
+    """Results as they must be, or none: the code can write what it likes in the name of its interpreter."""
+    if not isinstance(results, list) or not all(map(_is_result, results)):
+        return []
+    plain: list[dict[str, Any]] = _plain(results)
+    return plain
+
+
+def _is_result(result: object) -> bool:
+    if not isinstance(result, dict) or result.get("kind") not in ("execute_result", "display_data"):
+        return False
+    data, file = result.get("data"), result.get("file")
+    is_data = isinstance(data, dict) and all(isinstance(value, str) for value in data.values())
+    return is_data and (file is None or isinstance(file, str)) and result.keys() <= {"kind", "data", "file"}
+
+
+def _plain(value: Any) -> Any:
+    """The same without halves of surrogate pairs, which are no text in any encoding."""
+    text = json.dumps(value, ensure_ascii=False)
+    return value if text.isascii() else json.loads(text.encode("utf-8", "replace"))
