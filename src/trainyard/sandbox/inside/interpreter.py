@@ -10,10 +10,11 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from trainyard.sandbox.inside import frames, processes
+from trainyard.sandbox.inside import frames, processes, state, variables
 from trainyard.sandbox.inside.interpreter_baseline import Baseline
 from trainyard.sandbox.inside.interpreter_cell import Cells, Ended
 from trainyard.sandbox.inside.interpreter_streams import Streams
@@ -100,17 +101,11 @@ class Interpreter:
             case "run":
                 return answer | self._run(header)
             case "variables":
-                from trainyard.sandbox.inside import variables
-
                 return answer | {"variables": variables.listing(self._main.__dict__, self._skip)}
             case "dump":
-                from trainyard.sandbox.inside import state
-
-                return answer | state.dump(self._main.__dict__, self._skip, header["path"], header["max_bytes"])
+                return answer | state.dump(self._main.__dict__, self._skip, Path(header["path"]), header["max_bytes"])
             case _:
-                from trainyard.sandbox.inside import state
-
-                return answer | state.load(self._main.__dict__, header["path"]) | self._standing()
+                return answer | state.load(self._main.__dict__, Path(header["path"])) | self._standing()
 
     def _run(self, order: frames.Header) -> dict[str, Any]:
         self._streams.open(self._descriptors)

@@ -1,6 +1,5 @@
 """One run of Python code: compiled under a name of its own, executed, its exception printed as CPython prints it."""
 
-import ast
 import contextlib
 import importlib
 import linecache
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
 
+from trainyard.sandbox.inside import display
 from trainyard.sandbox.inside.interpreter_streams import Streams
 
 SCRIPT = "main.py"
@@ -40,6 +40,8 @@ class Cells:
 
     def __init__(self, namespace: dict[str, Any], workspace: str, streams: Streams) -> None:
         self._namespace, self._workspace, self._streams = namespace, workspace, streams
+        self._capture = display.Capture(Path(workspace))
+        self._is_asked = True
         self._count = 0
         self._sources: dict[str, int] = {}
         self._on_interrupt: Any = signal.default_int_handler
@@ -48,6 +50,7 @@ class Cells:
     def run(self, order: dict[str, Any]) -> Ended:
         """Execute `order["code"]`; returns whatever it does, short of ending the process."""
         self._count += 1
+        self._is_asked = order["results"]
         name = f"<cell {self._count}>"
         self._keep_source(name, order["code"])
         restore = self._arrange(order)
@@ -82,23 +85,21 @@ class Cells:
         try:
             sys.setrecursionlimit(self._recursion)
             signal.signal(signal.SIGINT, self._on_interrupt)
-            body, last = _compiled(order["code"], name)
+            body, last = display.compiled(order["code"], name)
             code = tuple(part for part in (body, last) if part is not None)
-            results = self._execute(body, last, order["results"])
+            results = self._execute(body, last)
             return Ended(exit_code=0, source=code, results=results)
         # The border to user code: whatever it raises, KeyboardInterrupt and SystemExit too, is its result.
         except BaseException as error:  # noqa: BLE001
             self._calm()
-            return Ended(exit_code=_complain(error), source=code)
+            return Ended(exit_code=_complain(error), source=code, results=self._capture.discard())
 
-    def _execute(self, body: CodeType, last: CodeType | None, is_results: bool) -> list[dict[str, Any]]:
+    def _execute(self, body: CodeType, last: CodeType | None) -> list[dict[str, Any]]:
         exec(body, self._namespace)  # noqa: S102 this is the purpose of the process
         value = eval(last, self._namespace) if last is not None else None  # noqa: S307
-        if not is_results:
-            return []
-        from trainyard.sandbox.inside import display
-
-        return display.Capture(Path(self._workspace)).results(self._namespace, value, last is not None)
+        if not self._is_asked:
+            return self._capture.discard()[:0]
+        return self._capture.results(self._namespace, value, last is not None)
 
     def _calm(self) -> None:
         """Take back what would hurt the interpreter's own code; the next run has it again."""
@@ -112,16 +113,6 @@ class Cells:
         if limit != _OWN_RECURSION:
             self._recursion = limit
         sys.setrecursionlimit(max(limit, _OWN_RECURSION))
-
-
-def _compiled(source: str, name: str) -> tuple[CodeType, CodeType | None]:
-    """Compile code, its last expression apart."""
-    tree = ast.parse(source, name)
-    last: CodeType | None = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        expression = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
-        last = compile(expression, name, "eval", dont_inherit=True)
-    return compile(tree, name, "exec", dont_inherit=True), last
 
 
 def _complain(error: BaseException) -> int:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from trainyard.sandbox.inside import kernel
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 2048
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_SA_NOCLDSTOP = 1
 
 
 class Sample(NamedTuple):
@@ -185,12 +187,16 @@ class Meter:
 
     CPU seconds are the greater of two counts that miss different things: what parents were told when they waited, and
     what was seen of each process while it lived (a parent that ignores SIGCHLD is told nothing).
+
+    Attributes:
+        resting_cpu_s: What was measured last, as long as nothing has run since.
     """
 
     def __init__(self, tree: Tree, mounts: Sequence[str]) -> None:
         self._tree, self._mounts = tree, mounts
         self._seen: dict[tuple[int, int], float] = {}
         self._gone_s = 0.0
+        self.resting_cpu_s: float | None = None
 
     def measure(self) -> tuple[float, int, list[Sample]]:
         """CPU seconds since the box began, bytes of memory now, and the processes that were seen."""
@@ -222,27 +228,42 @@ class Meter:
 
 def hide() -> None:
     """Let no process of the same user read the memory and descriptors of this one, or trace it."""
-    _prctl(_PR_SET_DUMPABLE, 0)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 
 
 def show() -> None:
     """Take `hide` back, in a child: its `/proc/self` belongs to it again."""
-    _prctl(_PR_SET_DUMPABLE, 1)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 
 
 def adopt_orphans() -> None:
     """Have the orphans among the descendants become children of this process, as those of process 1 do."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_with_parent() -> None:
     """Have the kernel kill this process when its parent ends."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+class _SignalAction(ctypes.Structure):
+    """Of glibc, on 64-bit Linux."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ulong * 16),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+def hear_only_ends() -> None:
+    """Have SIGCHLD tell of children that ended, not of those that were stopped and continued."""
+    action = _SignalAction()
+    for new, old in ((None, ctypes.byref(action)), (ctypes.byref(action), None)):
+        if _libc.sigaction(signal.SIGCHLD, new, old) != 0:
+            raise OSError(ctypes.get_errno(), "sigaction")
+        action.flags |= _SA_NOCLDSTOP
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -23,6 +23,7 @@ class Interpreter:
     Attributes:
         variables: Names defined, when it last told.
         is_fresh: Whether it was as a new one, when it last told.
+        record_bytes: Most resident memory that it had, when it was last asked.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Interpreter:
         self._loop, self._on_frame = loop, on_frame
         self._reader = frames.Reader(interpreter.MAX_ANSWER_BYTES, 0)
         self._unsent = memoryview(b"")
-        self.variables, self.is_fresh = 0, True
+        self.variables, self.is_fresh, self.record_bytes = 0, True, 0
         self._link, theirs = socket.socketpair()
         self.pid = os.fork()
         if self.pid == 0:

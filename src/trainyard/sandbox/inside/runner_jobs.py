@@ -42,7 +42,8 @@ class Job:
         self._is_ended = self._is_concluded = False
         self._is_unheard = False
         self._kill_at: float | None = None
-        self._cpu_before_s = machine.meter.measure()[0]
+        resting_s, machine.meter.resting_cpu_s = machine.meter.resting_cpu_s, None
+        self._cpu_before_s = machine.meter.measure()[0] if resting_s is None else resting_s
         self._cpu_s = 0.0
 
     def begin(self) -> None:
@@ -172,10 +173,11 @@ class Job:
         self.machine.loop.alarm(None, self._settle)
         self.machine.on_answer = lambda header: None
         wall_s = time.monotonic() - self.began_at
-        self.peak_bytes = max(self.peak_bytes, self._interpreter_peak())
+        self.peak_bytes = max(self.peak_bytes, self.spike_bytes())
+        self.machine.meter.resting_cpu_s = self._cpu_before_s + self._cpu_s if self.status is None else None
         self.answer(self._cpu_s, wall_s)
         self.on_conclusion()
 
-    def _interpreter_peak(self) -> int:
-        """What the interpreter had in this job at most, if that is its record."""
+    def spike_bytes(self) -> int:
+        """Memory that was used between two looks, as far as the kernel has kept it; only who knows overrides this."""
         return 0

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+from trainyard.sandbox.inside import processes
+
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 _FOREVER = -1.0
@@ -47,6 +49,7 @@ class Loop:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _nothing)
+        processes.hear_only_ends()
 
         def awake(_events: int) -> None:
             with contextlib.suppress(BlockingIOError):

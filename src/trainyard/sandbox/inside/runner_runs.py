@@ -130,7 +130,6 @@ class Cell(Run):
 
     def start(self) -> None:
         """Hand the code over."""
-        self._record_bytes = processes.peak_rss_bytes(self.leader)
         self._results: list[dict[str, Any]] = []
         order = {"id": self.id, "op": "run"} | {key: self.order[key] for key in ("code", "args", "env", "results")}
         self.machine.interpreter.send(order, self.descriptors)
@@ -149,9 +148,11 @@ class Cell(Run):
         self.machine.interpreter.is_fresh = header.get("is_fresh") is True
         self.end(exit_code=header["exit_code"] & 0xFF)
 
-    def _interpreter_peak(self) -> int:
-        record_bytes = processes.peak_rss_bytes(self.leader)
-        return record_bytes if record_bytes > self._record_bytes else 0
+    def spike_bytes(self) -> int:
+        """What the interpreter had at most, if this run has set its record."""
+        interpreter = self.machine.interpreter
+        before_bytes, interpreter.record_bytes = interpreter.record_bytes, processes.peak_rss_bytes(interpreter.pid)
+        return interpreter.record_bytes if interpreter.record_bytes > before_bytes else 0
 
     def standing(self) -> dict[str, Any]:
         """Results of the code; a new interpreter where this one has ended."""
