@@ -2,11 +2,14 @@
 
     byte 0        3; 1 and 2 are lz4-compressed pickles of other services and are refused
     bytes 1-4     big-endian u32, bytes of the header
-    header        JSON {"python": "3.11.7", "variables": [{"name", "bytes", "buffers": [bytes, …]}]}, then spaces
+    header        JSON {"python": "3.11.7", "pickles_sha256", "variables": [{"name", "bytes", "buffers": [bytes, …]}]},
+                  then spaces
     pickles       one after the other, as the variables are listed
     buffers       those of all variables in the same order, each at a multiple of 64
 
-The lengths say where everything lies, and the file ends with its last byte. Standard library only; the server reads
+The lengths say where everything lies, and the file ends with its last byte. The digest is that of all pickles: damaged
+ones can crash an interpreter, while in a buffer only numbers would differ; the whole is content-addressed by its keeper.
+Standard library only; the server reads
 headers with this file, the interpreter reads and writes whole containers.
 """
 
@@ -51,31 +54,31 @@ class Header:
 
     Attributes:
         python: Version of the interpreter that wrote it.
+        pickles_sha256: In hexadecimal digits.
         body_at: Offset of the first pickle.
     """
 
     python: str
+    pickles_sha256: str
     variables: tuple[Variable, ...]
     body_at: int
 
     @property
     def size_bytes(self) -> int:
         """Of the whole container."""
-        end = self.body_at + sum(variable.pickle_bytes for variable in self.variables)
+        end = self.buffers_at
         for length in self._buffer_lengths():
             end = aligned(end) + length
         return end
 
-    def pickles(self) -> Iterator[tuple[int, int]]:
-        """Give begin and end of the pickle of each variable."""
-        at = self.body_at
-        for variable in self.variables:
-            yield at, at + variable.pickle_bytes
-            at += variable.pickle_bytes
+    @property
+    def buffers_at(self) -> int:
+        """Offset of the end of the pickles."""
+        return self.body_at + sum(variable.pickle_bytes for variable in self.variables)
 
     def buffers(self) -> Iterator[tuple[int, int]]:
         """Give begin and end of every buffer."""
-        at = self.body_at + sum(variable.pickle_bytes for variable in self.variables)
+        at = self.buffers_at
         for length in self._buffer_lengths():
             at = aligned(at)
             yield at, at + length
@@ -90,13 +93,14 @@ def aligned(offset: int) -> int:
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 
-def build(python: str, variables: tuple[Variable, ...]) -> tuple[Header, bytes]:
+def build(python: str, pickles_sha256: str, variables: tuple[Variable, ...]) -> tuple[Header, bytes]:
     """Lay out a container; gives its header and the bytes that stand before the pickles."""
     listed = [{"name": v.name, "bytes": v.pickle_bytes, "buffers": list(v.buffer_bytes)} for v in variables]
-    text = json.dumps({"python": python, "variables": listed}, separators=(",", ":")).encode()
+    fields = {"python": python, "pickles_sha256": pickles_sha256, "variables": listed}
+    text = json.dumps(fields, separators=(",", ":")).encode()
     body_at = aligned(START.size + len(text))
     text = text.ljust(body_at - START.size)
-    return Header(python, variables, body_at), START.pack(FORMAT, len(text)) + text
+    return Header(python, pickles_sha256, variables, body_at), START.pack(FORMAT, len(text)) + text
 
 
 def header_bytes(start: bytes) -> int:
@@ -129,7 +133,8 @@ def state_header(first: bytes) -> Header:
     except (ValueError, RecursionError) as error:
         raise BadState("the header of the state is no JSON") from error
     try:
-        return Header(_text(fields["python"]), tuple(_variable(entry) for entry in fields["variables"]), end)
+        variables = tuple(_variable(entry) for entry in fields["variables"])
+        return Header(_text(fields["python"]), _text(fields["pickles_sha256"]), variables, end)
     except (KeyError, TypeError) as error:
         raise BadState("the header of the state lacks fields, or has them in another form") from error
 

@@ -3,6 +3,8 @@
 Nothing is imported for this: figures and tables are looked for in libraries that the code has imported.
 """
 
+import __future__
+
 import ast
 import base64
 import builtins
@@ -66,8 +68,6 @@ def _is_silenced(code: str, last: ast.Expr) -> bool:
 
 
 def _future_flags() -> int:
-    import __future__
-
     flags = 0
     for name in __future__.all_feature_names:
         flags |= getattr(__future__, name).compiler_flag

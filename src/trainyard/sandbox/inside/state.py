@@ -16,7 +16,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from trainyard.sandbox.inside import border, container, pickling, unpickling
+from trainyard.sandbox.inside import border, container, pickling, salvage, unpickling
 
 OUT_OF_BAND_BYTES = 16 << 10
 """Smaller buffers stand in the pickle: they cost little to copy, and hold no mapping of the whole file afterwards."""
@@ -96,8 +96,12 @@ class _Pass:
         return dropped
 
     def layout(self) -> tuple[container.Header, bytes]:
-        """Lay out the file."""
-        return container.build(python_version(), tuple(record.described() for record in self.records))
+        """Lay out the file; of pickles that are too many to be kept the digest is not theirs."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            for chunk in record.chunks:
+                digest.update(chunk)
+        return container.build(python_version(), digest.hexdigest(), tuple(r.described() for r in self.records))
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Give the bytes of the file in order."""
@@ -105,7 +109,7 @@ class _Pass:
         yield start
         for record in self.records:
             yield from record.chunks
-        at = header.body_at + sum(record.pickle_bytes for record in self.records)
+        at = header.buffers_at
         views = (view for record in self.records for view in record.buffers)
         for (begin, end), view in zip(header.buffers(), views, strict=True):
             yield bytes(begin - at)
@@ -113,7 +117,7 @@ class _Pass:
             at = end
 
 
-def dump(namespace: dict[str, Any], skip: Collection[str], path: Path, max_bytes: int) -> dict[str, Any]:
+def dump(namespace: dict[str, Any], skip: Collection[str], path: Path | str, max_bytes: int) -> dict[str, Any]:
     """Write the variables of a namespace into a file; gives the fields of `types.orders.Dumped`.
 
     Names in `skip` and those with two underscores at both ends are left out silently, for every interpreter has them.
@@ -131,11 +135,11 @@ def dump(namespace: dict[str, Any], skip: Collection[str], path: Path, max_bytes
             variables = {name: value for name, value in variables.items() if name not in rejected}
     finally:
         sys.setrecursionlimit(depth)
-    size_bytes, sha256 = _write(written.pieces(), path)
+    size_bytes, sha256 = _write(written.pieces(), Path(path))
     return {"size_bytes": size_bytes, "sha256": sha256, "kept": list(variables), "dropped": _reasons(dropped)}
 
 
-def load(namespace: dict[str, Any], path: Path) -> dict[str, Any]:
+def load(namespace: dict[str, Any], path: Path | str) -> dict[str, Any]:
     """Put the variables of a file into a namespace; gives the fields of `types.orders.Loaded`.
 
     Arrays are copy-on-write views of the file, which must not be shortened while they live; it may be removed.
@@ -144,9 +148,11 @@ def load(namespace: dict[str, Any], path: Path) -> dict[str, Any]:
         BadState: The file is no checkpoint, or is not whole.
         OSError: It cannot be read.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         header = _whole_header(file.fileno())
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+        if hashlib.sha256(mapped[header.body_at : header.buffers_at]).hexdigest() != header.pickles_sha256:
+            raise container.BadState("the pickles of the state are not those that were written")
         values, dropped = _values(header, file, mapped, namespace)
     namespace.update(values)
     return {"restored": list(values), "dropped": _reasons(dropped)}
@@ -155,16 +161,42 @@ def load(namespace: dict[str, Any], path: Path) -> dict[str, Any]:
 def _values(
     header: container.Header, file: Any, mapped: memoryview, namespace: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
+    def buffers() -> Iterator[memoryview]:
+        return (mapped[begin:end] for begin, end in header.buffers())
+
     names = unpickling.Names(namespace, _foreign(header.python))
-    unpickler = unpickling.Reader(file, names, (mapped[begin:end] for begin, end in header.buffers()))
-    values: dict[str, Any] = {}
     file.seek(header.body_at)
+    whole, failure = border.attempt(_all, unpickling.Reader(file, names, buffers()), header)
+    if failure is None:
+        return whole, {}
+    file.seek(header.body_at)
+    return _salvaged(salvage.Salvage(file, names, namespace, buffers()), header)
+
+
+def _all(reader: unpickling.Reader, header: container.Header) -> dict[str, Any]:
+    return {variable.name: _value(reader) for variable in header.variables}
+
+
+def _value(reader: unpickling.Reader | salvage.Salvage) -> Any:
+    record = reader.load()
+    if type(record) is not tuple or len(record) != 1:
+        raise container.BadState("the pickle of a variable is not one of a state")
+    return record[0]
+
+
+def _salvaged(reader: salvage.Salvage, header: container.Header) -> tuple[dict[str, Any], dict[str, str]]:
+    values: dict[str, Any] = {}
+    dropped: dict[str, str] = {}
+    damage: str | None = None
     for variable in header.variables:
-        record, failure = border.attempt(unpickler.load)
-        if failure is not None:
-            return values, {variable.name: failure}
-        values[variable.name] = record[0]
-    return values, {}
+        if damage is None:
+            value, damage = border.attempt(_value, reader)
+        reason = f"the state is damaged: {damage}" if damage else reader.loss(value)
+        if reason is None:
+            values[variable.name] = value
+        else:
+            dropped[variable.name] = reason
+    return values, dropped
 
 
 def _foreign(version: str) -> str | None:
@@ -175,6 +207,9 @@ def _foreign(version: str) -> str | None:
 def _whole_header(descriptor: int) -> container.Header:
     start = os.pread(descriptor, container.START.size, 0)
     header = container.state_header(os.pread(descriptor, container.header_bytes(start), 0))
+    strange = next((variable.name for variable in header.variables if not _is_kept(variable.name)), None)
+    if strange is not None:
+        raise container.BadState(f"a state holds no variable of the name {strange!r}")
     size_bytes = os.fstat(descriptor).st_size
     if header.size_bytes != size_bytes:
         raise container.BadState(f"the header tells of {header.size_bytes} bytes, the state has {size_bytes}")
