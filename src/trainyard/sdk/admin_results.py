@@ -8,6 +8,7 @@ class KeyInfo(Result):
 
     id: str
     prefix: str
+    source: str
     tenant: str
     user_id: str
     description: str

@@ -40,22 +40,22 @@ class Verb(Generic[P, C, T]):
         return method
 
 
-class RunVerb(Generic[P, C, T]):
-    """A method of a run: the client's verb with the run's id as first argument."""
+class OwnVerb(Generic[P, C, T]):
+    """A method of a run or of a session: the client's verb with its id as first argument."""
 
     def __init__(self, build: Callable[Concatenate[str, P], C], perform: Callable[[Any, C], T]) -> None:
         """Bind the two halves.
 
         Args:
-            build: Run id and arguments to call.
+            build: Id and arguments to call.
             perform: (client, call) to result; blocking, async or a stream.
         """
         self._build = build
         self._perform = perform
 
-    def __get__(self, run: Any, owner: type) -> Callable[P, T]:
+    def __get__(self, thing: Any, owner: type) -> Callable[P, T]:
         def method(*args: P.args, **kwargs: P.kwargs) -> T:
-            return self._perform(run.client, self._build(run.run_id, *args, **kwargs))
+            return self._perform(thing.client, self._build(thing.own_id, *args, **kwargs))
 
         method.__name__, method.__doc__ = self._build.__name__, self._build.__doc__
         return method

@@ -1,7 +1,9 @@
 """One call of the interface as data, so that the blocking and the async client share everything but the waiting."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -22,6 +24,7 @@ class Call(Generic[R]):
         body: Sent as JSON; None = no body.
         is_idempotent: Doing it twice is doing it once, so that it may be repeated when no answer came.
         headers: Beside those of the client.
+        files: Sent as a form instead of the body, each under its name; they are opened when the call is made.
     """
 
     method: str
@@ -30,13 +33,27 @@ class Call(Generic[R]):
     body: Mapping[str, object] | None = None
     is_idempotent: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+
+    @contextmanager
+    def content(self) -> Iterator[dict[str, Any]]:
+        """Give what httpx takes of the body: JSON, or an open form whose fields precede its files."""
+        if not self.files:
+            yield {"json": self.body}
+            return
+        with ExitStack() as opened:
+            parts = [
+                ("files", (name, opened.enter_context(path.open("rb")), "application/octet-stream"))
+                for name, path in self.files.items()
+            ]
+            yield {"files": parts, "data": dict(self.body or {})}
 
     def result(self, response: httpx.Response) -> R:
         """Read the answer, or raise what it says."""
         if response.is_error:
             raise errors.from_response(response)
         try:
-            return self.read(results.decode(response.content))
+            return self.read(results.decode(response.content) if response.content else None)
         except ValueError as error:
             raise errors.ServerError(
                 f"{self.method} {self.path} answered something that is not JSON", response.status_code
@@ -48,12 +65,13 @@ class StreamCall(Generic[E]):
     """A request that is answered by server-sent events.
 
     Attributes:
-        read: Makes an item of one event; None = this event carries none.
+        read: Makes an item of the name and the data of one event (`message` where it has no name); None = this event
+            carries none.
         headers: Beside those of the client.
     """
 
     path: str
-    read: Callable[[results.Result], E | None]
+    read: Callable[[str, results.Result], E | None]
     body: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
 

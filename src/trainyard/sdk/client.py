@@ -6,6 +6,7 @@ from trainyard.sdk.call import Call
 from trainyard.sdk.door import AsyncDoor, Door
 from trainyard.sdk.run import AsyncRun, Run
 from trainyard.sdk.runs import AsyncRuns, Runs
+from trainyard.sdk.sandbox import AsyncSandbox, Sandbox
 
 
 class Client(Door):
@@ -23,6 +24,11 @@ class Client(Door):
     def runs(self) -> Runs:
         """The runs: `create`, `list`, `get`."""
         return Runs(self)
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Isolated code: `run`, `session`, `sessions`, `languages`."""
+        return Sandbox(self)
 
     def _open(self, call: Call[results.RunStatus]) -> Run:
         run = self.send(call)
@@ -83,6 +89,11 @@ class AsyncClient(AsyncDoor):
     def runs(self) -> AsyncRuns:
         """The runs: `create`, `list`, `get`."""
         return AsyncRuns(self)
+
+    @property
+    def sandbox(self) -> AsyncSandbox:
+        """Isolated code: `run`, `session`, `sessions`, `languages`."""
+        return AsyncSandbox(self)
 
     async def _open(self, call: Call[results.RunStatus]) -> AsyncRun:
         run = await self.send(call)

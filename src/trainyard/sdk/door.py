@@ -10,6 +10,7 @@ from typing import Any, Self
 import httpx
 
 from trainyard.sdk import checkpoint_file, environment, errors
+from trainyard.sdk.arriving import arriving
 from trainyard.sdk.call import Call, E, R, StreamCall
 from trainyard.sdk.retry import Attempts, RetryPolicy
 from trainyard.sdk.sse import EventReader
@@ -61,8 +62,8 @@ class Door(_Address):
         """Make a call and read its answer."""
         attempts = Attempts(call, self.retry)
         while True:
-            with attempts, errors.translated():
-                return call.result(self.session.request(call.method, call.path, json=call.body, headers=call.headers))
+            with attempts, errors.translated(), call.content() as content:
+                return call.result(self.session.request(call.method, call.path, headers=call.headers, **content))
             time.sleep(attempts.pause_s)
 
     def stream(self, call: StreamCall[E]) -> Iterator[E]:
@@ -95,6 +96,17 @@ class Door(_Address):
                     arrival.write(chunk)
                 arrival.unpack()
         return root
+
+    def fetch(self, path: str, target: Path) -> Path:
+        """Write what a path answers into a file, which is there completely or not at all."""
+        with errors.translated(), self.session.stream("GET", path) as response:
+            if response.is_error:
+                response.read()
+                raise errors.from_response(response)
+            with arriving(target) as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        return target
 
     def close(self) -> None:
         """Close the connections."""
@@ -131,10 +143,8 @@ class AsyncDoor(_Address):
         """Make a call and read its answer."""
         attempts = Attempts(call, self.retry)
         while True:
-            with attempts, errors.translated():
-                return call.result(
-                    await self.session.request(call.method, call.path, json=call.body, headers=call.headers)
-                )
+            with attempts, errors.translated(), call.content() as content:
+                return call.result(await self.session.request(call.method, call.path, headers=call.headers, **content))
             await asyncio.sleep(attempts.pause_s)
 
     async def stream(self, call: StreamCall[E]) -> AsyncIterator[E]:
@@ -162,6 +172,18 @@ class AsyncDoor(_Address):
                         await asyncio.to_thread(arrival.write, chunk)
                     await asyncio.to_thread(arrival.unpack)
         return root
+
+    async def fetch(self, path: str, target: Path) -> Path:
+        """Write what a path answers into a file, as `Door.fetch` does; disk work runs in a thread."""
+        with errors.translated():
+            async with self.session.stream("GET", path) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise errors.from_response(response)
+                with arriving(target) as file:
+                    async for chunk in response.aiter_bytes():
+                        await asyncio.to_thread(file.write, chunk)
+        return target
 
     async def close(self) -> None:
         """Close the connections."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainyard.sdk import results, training_calls
-from trainyard.sdk.binding import RunVerb
+from trainyard.sdk.binding import OwnVerb
 from trainyard.sdk.door import AsyncDoor, Door
 
 
@@ -26,21 +26,26 @@ class Run:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.run_id!r})"
 
-    get_status = RunVerb(training_calls.get_run_status, Door.send)
-    get_metrics = RunVerb(training_calls.get_run_metrics, Door.send)
-    list_artifacts = RunVerb(training_calls.list_artifacts, Door.send)
-    forward_backward = RunVerb(training_calls.forward_backward, Door.send)
-    optim_step = RunVerb(training_calls.optim_step, Door.send)
-    sample = RunVerb(training_calls.sample, Door.send)
-    sample_stream = RunVerb(training_calls.sample_stream, Door.stream)
-    embeddings = RunVerb(training_calls.embeddings, Door.send)
-    save_state = RunVerb(training_calls.save_state, Door.send)
-    tokenize = RunVerb(training_calls.tokenize, Door.send)
-    detokenize = RunVerb(training_calls.detokenize, Door.send)
-    get_tokenizer_info = RunVerb(training_calls.get_tokenizer_info, Door.send)
-    get_model_info = RunVerb(training_calls.get_model_info, Door.send)
-    apply_chat_template = RunVerb(training_calls.apply_chat_template, Door.send)
-    complete = RunVerb(training_calls.complete, Door.send)
+    @property
+    def own_id(self) -> str:
+        """What its verbs are called with."""
+        return self.run_id
+
+    get_status = OwnVerb(training_calls.get_run_status, Door.send)
+    get_metrics = OwnVerb(training_calls.get_run_metrics, Door.send)
+    list_artifacts = OwnVerb(training_calls.list_artifacts, Door.send)
+    forward_backward = OwnVerb(training_calls.forward_backward, Door.send)
+    optim_step = OwnVerb(training_calls.optim_step, Door.send)
+    sample = OwnVerb(training_calls.sample, Door.send)
+    sample_stream = OwnVerb(training_calls.sample_stream, Door.stream)
+    embeddings = OwnVerb(training_calls.embeddings, Door.send)
+    save_state = OwnVerb(training_calls.save_state, Door.send)
+    tokenize = OwnVerb(training_calls.tokenize, Door.send)
+    detokenize = OwnVerb(training_calls.detokenize, Door.send)
+    get_tokenizer_info = OwnVerb(training_calls.get_tokenizer_info, Door.send)
+    get_model_info = OwnVerb(training_calls.get_model_info, Door.send)
+    apply_chat_template = OwnVerb(training_calls.apply_chat_template, Door.send)
+    complete = OwnVerb(training_calls.complete, Door.send)
 
     def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
         """Fetch a checkpoint of this run as `Client.download` does."""
@@ -58,21 +63,26 @@ class AsyncRun:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.run_id!r})"
 
-    get_status = RunVerb(training_calls.get_run_status, AsyncDoor.send)
-    get_metrics = RunVerb(training_calls.get_run_metrics, AsyncDoor.send)
-    list_artifacts = RunVerb(training_calls.list_artifacts, AsyncDoor.send)
-    forward_backward = RunVerb(training_calls.forward_backward, AsyncDoor.send)
-    optim_step = RunVerb(training_calls.optim_step, AsyncDoor.send)
-    sample = RunVerb(training_calls.sample, AsyncDoor.send)
-    sample_stream = RunVerb(training_calls.sample_stream, AsyncDoor.stream)
-    embeddings = RunVerb(training_calls.embeddings, AsyncDoor.send)
-    save_state = RunVerb(training_calls.save_state, AsyncDoor.send)
-    tokenize = RunVerb(training_calls.tokenize, AsyncDoor.send)
-    detokenize = RunVerb(training_calls.detokenize, AsyncDoor.send)
-    get_tokenizer_info = RunVerb(training_calls.get_tokenizer_info, AsyncDoor.send)
-    get_model_info = RunVerb(training_calls.get_model_info, AsyncDoor.send)
-    apply_chat_template = RunVerb(training_calls.apply_chat_template, AsyncDoor.send)
-    complete = RunVerb(training_calls.complete, AsyncDoor.send)
+    @property
+    def own_id(self) -> str:
+        """What its verbs are called with."""
+        return self.run_id
+
+    get_status = OwnVerb(training_calls.get_run_status, AsyncDoor.send)
+    get_metrics = OwnVerb(training_calls.get_run_metrics, AsyncDoor.send)
+    list_artifacts = OwnVerb(training_calls.list_artifacts, AsyncDoor.send)
+    forward_backward = OwnVerb(training_calls.forward_backward, AsyncDoor.send)
+    optim_step = OwnVerb(training_calls.optim_step, AsyncDoor.send)
+    sample = OwnVerb(training_calls.sample, AsyncDoor.send)
+    sample_stream = OwnVerb(training_calls.sample_stream, AsyncDoor.stream)
+    embeddings = OwnVerb(training_calls.embeddings, AsyncDoor.send)
+    save_state = OwnVerb(training_calls.save_state, AsyncDoor.send)
+    tokenize = OwnVerb(training_calls.tokenize, AsyncDoor.send)
+    detokenize = OwnVerb(training_calls.detokenize, AsyncDoor.send)
+    get_tokenizer_info = OwnVerb(training_calls.get_tokenizer_info, AsyncDoor.send)
+    get_model_info = OwnVerb(training_calls.get_model_info, AsyncDoor.send)
+    apply_chat_template = OwnVerb(training_calls.apply_chat_template, AsyncDoor.send)
+    complete = OwnVerb(training_calls.complete, AsyncDoor.send)
 
     async def download(self, artifact: Mapping[str, Any], directory: Path | str) -> Path:
         """Fetch a checkpoint of this run as `AsyncClient.download` does."""

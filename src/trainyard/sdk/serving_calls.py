@@ -85,7 +85,7 @@ def generate_stream(
 ) -> StreamCall[str]:
     """Continue a prompt piece by piece: strings, as they are written."""
     body = given(prompt=prompt, model=model, max_new_tokens=max_tokens, **_drawn(sampling))
-    return StreamCall("/v1/stream", lambda event: event.get("text") or None, body, _keyed(idempotency_key))
+    return StreamCall("/v1/stream", lambda _name, event: event.get("text") or None, body, _keyed(idempotency_key))
 
 
 def chat(
@@ -151,5 +151,5 @@ def _keyed(idempotency_key: str | None) -> dict[str, str]:
     return {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
 
 
-def _chat_text(event: results.Result) -> str | None:
+def _chat_text(_name: str, event: results.Result) -> str | None:
     return "".join(choice.get("delta", {}).get("content") or "" for choice in event.get("choices", ())) or None

@@ -7,13 +7,14 @@ from trainyard.sdk import errors, results
 from trainyard.sdk.call import E, StreamCall
 
 END = "[DONE]"
+_UNNAMED = "message"
 
 
 class EventReader(Generic[E]):
     """Turns the lines of one stream into items.
 
-    Several `data:` lines before an empty line are one event, as the standard has it; comments and other fields are
-    skipped.
+    Several `data:` lines before an empty line are one event, as the standard has it; comments and fields other than
+    `event:` and `data:` are skipped.
     """
 
     def __init__(self, call: StreamCall[E]) -> None:
@@ -23,6 +24,7 @@ class EventReader(Generic[E]):
             call: Its `read` makes the items.
         """
         self._call = call
+        self._name = _UNNAMED
         self._data: list[str] = []
 
     def feed(self, line: str) -> Iterator[E]:
@@ -33,15 +35,18 @@ class EventReader(Generic[E]):
         """
         if line.startswith("data:"):
             self._data.append(line[5:].removeprefix(" "))
-        elif not line and self._data:
+        elif line.startswith("event:"):
+            self._name = line[6:].removeprefix(" ")
+        elif not line:
+            name, self._name = self._name, _UNNAMED
             text, self._data = "\n".join(self._data), []
-            if text != END:
-                yield from self._items(results.decode(text))
+            if text and text != END:
+                yield from self._items(name, results.decode(text))
 
-    def _items(self, event: results.Result) -> Iterator[E]:
-        if event.get("error") is not None:
+    def _items(self, name: str, event: results.Result) -> Iterator[E]:
+        if name == "error" or (name == _UNNAMED and event.get("error") is not None):
             message, code = errors.describe(event)
             raise errors.ServerError(message or "the stream failed", response_data=event, code=code)
-        item = self._call.read(event)
+        item = self._call.read(name, event)
         if item is not None:
             yield item

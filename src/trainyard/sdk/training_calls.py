@@ -127,7 +127,7 @@ def sample_stream(
 ) -> StreamCall[results.Result]:
     """Continue one prompt token by token: events with `token`, `token_id`, `logprob`, `is_finished`."""
     body = given(prompt=prompt, max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    return StreamCall(f"/runs/{run_id}/sample/stream", lambda event: event, body)
+    return StreamCall(f"/runs/{run_id}/sample/stream", lambda _name, event: event, body)
 
 
 def embeddings(

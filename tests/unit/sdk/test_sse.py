@@ -6,7 +6,7 @@ from trainyard.sdk.sse import EventReader
 
 
 def items_of(lines: list[str]) -> list[Result]:
-    reader = EventReader(StreamCall("/", lambda event: event if event.get("n") != 0 else None, {}))
+    reader = EventReader(StreamCall("/", lambda _name, event: event if event.get("n") != 0 else None, {}))
     return [item for line in lines for item in reader.feed(line)]
 
 

@@ -1,0 +1,141 @@
+"""The verbs of the sandbox as calls."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+from trainyard.sdk import results
+from trainyard.sdk.call import Call, StreamCall, given
+from trainyard.sdk.sandbox_results import Execution, SandboxEvent, SessionInfo, StateInfo, Stored
+
+_BASE = "/v1/code"
+
+
+class RunOptions(TypedDict, total=False):
+    """How code is run; what is left out or None is the server's default.
+
+    Attributes:
+        language: Code or alias; Python when left out.
+        args: Arguments of the program.
+        stdin: Standard input.
+        env: Environment variables of this run alone.
+        timeout_s: Wall clock.
+        files: Stored files that the code needs, as `files` of a run or an upload names them.
+        results: Whether the last value, figures and tables are wanted; true when left out.
+    """
+
+    language: str | None
+    args: Sequence[str] | None
+    stdin: str | None
+    env: Mapping[str, str] | None
+    timeout_s: float | None
+    files: Sequence[Mapping[str, object]] | None
+    results: bool | None
+
+
+def languages() -> Call[list[results.Result]]:
+    """List the languages that run on the server."""
+    return Call("GET", f"{_BASE}/languages", lambda body: list(body["languages"]), is_idempotent=True)
+
+
+def list_sessions() -> Call[list[SessionInfo]]:
+    """List your sessions, the one that was used last first."""
+    return Call("GET", f"{_BASE}/sessions", lambda body: _all(SessionInfo, body["sessions"]), is_idempotent=True)
+
+
+def run(
+    code: str, *, session_id: str | None = None, entity_id: str | None = None, **options: Unpack[RunOptions]
+) -> Call[Execution]:
+    """Run code; in a new session, in this one, or in the one of a name of your choosing."""
+    return Call("POST", f"{_BASE}/exec", Execution, _body(code, session_id, entity_id, options))
+
+
+def run_stream(
+    code: str, *, session_id: str | None = None, entity_id: str | None = None, **options: Unpack[RunOptions]
+) -> StreamCall[SandboxEvent]:
+    """Run code and tell what it writes as it appears; the last event is `done`."""
+    body = _body(code, session_id, entity_id, options) | {"stream": True}
+    return StreamCall(f"{_BASE}/exec", lambda name, data: SandboxEvent(data | {"event": name}), body)
+
+
+def upload(*paths: Path | str, session_id: str | None = None, entity_id: str | None = None) -> Call[Stored]:
+    """Store files, each under its name: all of them, or none."""
+    fields = given(session_id=session_id, entity_id=entity_id)
+    return Call("POST", f"{_BASE}/upload", Stored, fields, files={Path(path).name: Path(path) for path in paths})
+
+
+def list_files(session_id: str) -> Call[list[results.Result]]:
+    """List the files of a session in full."""
+    return Call("GET", f"{_BASE}/files/{session_id}?detail=full", list, is_idempotent=True)
+
+
+def delete_file(session_id: str, file_id: str) -> Call[None]:
+    """Remove a file."""
+    return _nothing("DELETE", f"/files/{session_id}/{file_id}")
+
+
+def variables(session_id: str) -> Call[list[results.Result]]:
+    """List what the code of a session has defined."""
+    return Call(
+        "GET", f"{_BASE}/sessions/{session_id}/variables", lambda body: list(body["variables"]), is_idempotent=True
+    )
+
+
+def state_info(session_id: str) -> Call[StateInfo]:
+    """Tell what is known of the variables of a session."""
+    return Call("GET", f"{_BASE}/state/{session_id}/info", StateInfo, is_idempotent=True)
+
+
+def delete_state(session_id: str) -> Call[None]:
+    """Forget the variables of a session; its files stay."""
+    return _nothing("DELETE", f"/state/{session_id}")
+
+
+def reset(session_id: str) -> Call[None]:
+    """Give a session a new interpreter; its files stay."""
+    return _nothing("POST", f"/sessions/{session_id}/reset")
+
+
+def interrupt(session_id: str) -> Call[bool]:
+    """Interrupt what runs, as Ctrl-C does; tells whether something ran."""
+    return Call("POST", f"{_BASE}/sessions/{session_id}/interrupt", lambda body: bool(body["interrupted"]))
+
+
+def delete_session(session_id: str) -> Call[None]:
+    """Remove a session with its files and its state."""
+    return _nothing("DELETE", f"/sessions/{session_id}")
+
+
+def download_path(session_id: str, file_id: str) -> str:
+    """Name where a file is fetched."""
+    return f"{_BASE}/download/{session_id}/{file_id}"
+
+
+def state_path(session_id: str) -> str:
+    """Name where a checkpoint is fetched."""
+    return f"{_BASE}/state/{session_id}"
+
+
+def _nothing(method: str, path: str) -> Call[None]:
+    return Call(method, f"{_BASE}{path}", lambda _: None, is_idempotent=True)
+
+
+def _body(code: str, session_id: str | None, entity_id: str | None, options: RunOptions) -> dict[str, object]:
+    more: dict[str, Any] = dict(options)
+    language, files = more.pop("language", None) or "py", more.pop("files", None)
+    refs = [_reference(file) for file in files] if files is not None else None
+    args = list(more.pop("args", None) or ()) or None
+    return given(code=code, lang=language, session_id=session_id, entity_id=entity_id, args=args, files=refs, **more)
+
+
+def _reference(file: Mapping[str, Any]) -> dict[str, object]:
+    """Name a stored file, whether a run, an upload or a list has told of it."""
+    return given(
+        id=file.get("id") or file.get("fileId"),
+        storage_session_id=file.get("storage_session_id") or file.get("session_id"),
+        name=file.get("path") or file.get("filename"),
+    )
+
+
+def _all(kind: type[SessionInfo], rows: Sequence[Mapping[str, Any]]) -> list[SessionInfo]:
+    return [kind(row) for row in rows]

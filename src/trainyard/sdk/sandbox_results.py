@@ -1,0 +1,75 @@
+"""What the calls of the sandbox answer."""
+
+from trainyard.sdk.results import Result
+
+
+class Execution(Result):
+    """How a run ended; a code failure is one of these too, not an exception."""
+
+    session_id: str
+    language: str
+    stdout: str
+    stderr: str
+    error: str | None
+    exit_code: int | None
+    signal: str | None
+    reason: str | None
+    wall_s: float
+    cpu_s: float
+    peak_memory_bytes: int
+    files: list[Result]
+    deleted_files: list[str]
+    results: list[Result]
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the code came to its end without a complaint."""
+        return self["error"] is None
+
+    @property
+    def value(self) -> str | None:
+        """Text of the last expression's value; None where there is none."""
+        for result in self["results"]:
+            if result["output_type"] == "execute_result":
+                return str(result["data"]["text/plain"])
+        return None
+
+
+class SandboxEvent(Result):
+    """One event of a run that is streamed: `event` and what came with it.
+
+    `stdout` and `stderr` have `text`; `result` has the fields of a notebook's output; `done` those of `Execution`.
+    """
+
+    event: str
+
+
+class Stored(Result):
+    """Files that were uploaded: `files` has `fileId` and `filename` of each."""
+
+    session_id: str
+    files: list[Result]
+
+
+class StateInfo(Result):
+    """What is known of the variables of a session."""
+
+    session_id: str
+    exists: bool
+    size_bytes: int
+    hash: str | None
+    source: str
+    is_durable: bool
+    kept: list[str]
+    dropped: list[Result]
+
+
+class SessionInfo(Result):
+    """One session as the server lists it."""
+
+    session_id: str
+    entity_id: str | None
+    is_live: bool
+    memory_bytes: int
+    files: int
+    state_bytes: int
