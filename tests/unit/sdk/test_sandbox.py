@@ -1,7 +1,6 @@
 """Runs and sessions of the sandbox on both clients: what goes over the wire, and what comes back."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,10 @@ FAILED = ENDED | {"error": "Sandbox exited with code 1", "exit_code": 1, "result
 
 def answer(body: object) -> httpx.Response:
     return httpx.Response(200, json=body)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def events(*named: tuple[str, object]) -> httpx.Response:
@@ -130,7 +133,7 @@ async def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
             await other.sandbox.session(SESSION).download(FILE, tmp_path / "absent")
     assert wire.requests[0].url.path == f"/v1/code/download/{SESSION}/{FILE}"
     assert wire.requests[1].url.path == f"/v1/code/state/{SESSION}"
-    assert sorted(os.listdir(tmp_path)) == ["new", "state"]
+    assert names(tmp_path) == ["new", "state"]
 
 
 async def test_a_streamed_run_tells_its_events_by_name() -> None:
