@@ -26,7 +26,8 @@ PEER: Final = "trainyard.peer"
 MAX_KEYED_BYTES: Final = 2 << 20
 """Of a body in which a key is looked for: nobody is known yet who could be held to a limit."""
 
-_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip")
+_NOT_THE_PEER: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "origin", "sec-fetch-site")
+"""Headers by which a proxy tells that it hands on, and a browser that a page asks, which may be anybody's."""
 _TRUSTED: Final = guests.principal("net", "default", "trusted", frozenset({"execute"}))
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -107,10 +108,10 @@ class Credentials:
         return _TRUSTED
 
     def _is_trusted(self, scope: Scope) -> bool:
-        """Whether the peer itself asks, from a trusted network; what a proxy hands on may come from anywhere."""
+        """Whether the peer itself asks, from a trusted network."""
         peer = scope.get(PEER) or scope.get("client")
         headers = Headers(scope=scope)
-        if not self._networks or not peer or any(name in headers for name in _FORWARDED):
+        if not self._networks or not peer or any(name in headers for name in _NOT_THE_PEER):
             return False
         try:
             address = ipaddress.ip_address(peer[0])

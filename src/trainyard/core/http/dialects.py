@@ -49,6 +49,7 @@ STATUS_OF_CODE: Mapping[Dialect, Mapping[str, int]] = {
             ("empty_code", "invalid_json", "invalid_multipart", "invalid_state", "unsupported_language"), 400
         ),
         **dict.fromkeys(("execution_profile_mismatch", "unsupported_capability"), 400),
+        **dict.fromkeys(("storage_full", "too_many_files"), 413),
         "unsupported_media_type": 415,
         "range_not_satisfiable": 416,
     },
@@ -99,7 +100,7 @@ class Rendered:
 
 def status_of(error: errors.TrainyardError, dialect: Dialect = "native") -> int:
     """Find the HTTP status of an error in a dialect; a subclass without a row has its parent's."""
-    by_code = STATUS_OF_CODE[dialect].get(error.code) if isinstance(error, errors.InvalidRequest) else None
+    by_code = STATUS_OF_CODE[dialect].get(error.code)
     if by_code is not None:
         return by_code
     own = STATUS_OF_DIALECT[dialect]
@@ -184,6 +185,8 @@ def _headers(status: int, error: errors.TrainyardError) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if status in (402, 429):
         headers |= rate_headers.of_refusal(error.data, error.retry_after_s)
+    if error.code == "range_not_satisfiable":
+        headers["Content-Range"] = f"bytes */{error.data.get('size_bytes', '*')}"
     if error.code == "draining" or status == 413:
         headers["Connection"] = "close"  # go elsewhere; or: do not send the rest of the body
     return headers

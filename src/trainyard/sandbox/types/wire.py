@@ -13,7 +13,7 @@ SessionId = Annotated[
 EntityId = Annotated[
     str,
     Meta(
-        pattern="^[A-Za-z0-9_-]{1,40}$",
+        pattern="^[A-Za-z0-9_.:@-]{1,128}$",
         description="Your name for a session, known to you alone: the same name continues the same session.",
     ),
 ]
@@ -228,6 +228,3 @@ class OutputPiece(Struct, frozen=True, kw_only=True):
     """Data of the events `stdout` and `stderr`: what the code has just written."""
 
     text: str
-
-
-StreamEvent = OutputPiece | Output | ExecResponse

@@ -14,7 +14,7 @@ class _Body(BaseModel):
 class UploadedFile(_Body):
     """One file that was stored."""
 
-    file_id: str = Field(alias="fileId", description="21 characters.")
+    file_id: str = Field(validation_alias="fileId", serialization_alias="fileId", description="21 characters.")
     filename: str = Field(description="Path under /mnt/data.")
     size: int = Field(description="Bytes.")
 
@@ -33,7 +33,12 @@ class BatchFile(_Body):
 
     status: Literal["success", "error"]
     filename: str = Field(description="Path under /mnt/data; of a refused file its name as it came.")
-    file_id: str | None = Field(default=None, alias="fileId", description="21 characters; null for a refused one.")
+    file_id: str | None = Field(
+        default=None,
+        validation_alias="fileId",
+        serialization_alias="fileId",
+        description="21 characters; null for a refused one.",
+    )
     size: int | None = Field(default=None, description="Bytes; null for a refused one.")
     error: str | None = Field(default=None, description="Why it was refused.")
     code: str | None = Field(default=None, description="The reason for machines, such as `file_too_large`.")
@@ -43,8 +48,8 @@ class BatchAnswer(_Body):
     """What became of each file, in the order in which they came."""
 
     message: Literal["success", "partial_success", "error"]
-    session_id: str
-    storage_session_id: str = Field(description="The same.")
+    session_id: str | None = Field(description="Session that keeps the files; null where none could be stored.")
+    storage_session_id: str | None = Field(description="The same.")
     files: list[BatchFile]
     succeeded: int
     failed: int
@@ -62,14 +67,20 @@ class FileSummary(_Body):
     """One file with `detail=summary`."""
 
     name: str = Field(description="`<session>/<file>`.")
-    last_modified: str = Field(alias="lastModified", description="ISO 8601, UTC.")
+    last_modified: str = Field(
+        validation_alias="lastModified", serialization_alias="lastModified", description="ISO 8601, UTC."
+    )
 
 
 class FileMetadata(_Body):
     """Headers of the stored object, in LibreChat's words."""
 
-    content_type: str = Field(alias="content-type")
-    original_filename: str = Field(alias="original-filename", description="Path under /mnt/data.")
+    content_type: str = Field(validation_alias="content-type", serialization_alias="content-type")
+    original_filename: str = Field(
+        validation_alias="original-filename",
+        serialization_alias="original-filename",
+        description="Path under /mnt/data.",
+    )
 
 
 class FileInfo(_Body):
@@ -84,8 +95,10 @@ class FileInfo(_Body):
     version: int | str | None = Field(default=None, description="Of the skill.")
     size: int = Field(description="Bytes.")
     etag: str = Field(description="SHA-256 of the content, in quotes.")
-    content_type: str = Field(alias="contentType")
-    created_at: str = Field(alias="createdAt", description="ISO 8601, UTC.")
-    last_modified: str = Field(alias="lastModified", description="ISO 8601, UTC.")
+    content_type: str = Field(validation_alias="contentType", serialization_alias="contentType")
+    created_at: str = Field(validation_alias="createdAt", serialization_alias="createdAt", description="ISO 8601, UTC.")
+    last_modified: str = Field(
+        validation_alias="lastModified", serialization_alias="lastModified", description="ISO 8601, UTC."
+    )
     read_only: bool
     metadata: FileMetadata

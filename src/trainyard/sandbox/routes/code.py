@@ -1,0 +1,55 @@
+"""The API of the code interpreter, at the root and under LibreChat's base URL."""
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from fastapi import APIRouter, Depends
+
+from trainyard.core.http import query
+from trainyard.core.http.hot import HotRoute
+from trainyard.core.http.middleware import BodyBar
+from trainyard.core.settings import SandboxLimits
+from trainyard.sandbox.routes import downloads, exec, files, languages, sessions, states, uploads
+from trainyard.sandbox.routes.access import PREFIXES
+
+if TYPE_CHECKING:
+    from trainyard.sandbox.service import SandboxService
+
+PATHS: Final = re.compile(
+    r"(/v1/code)?/(exec|upload|upload/batch|languages|sessions|(files|download|sessions|state)/[^/]+(/.*)?)"
+)
+"""Where LibreChat's tokens, keys in a body, and trusted networks count beside keys in headers."""
+
+_UPLOADS: Final = re.compile(r"(/v1/code)?/upload(/batch)?")
+_STATES: Final = re.compile(r"(/v1/code)?/state/[^/]+")
+_FORM_BYTES: Final = 64 << 10
+"""What a form adds to one file: its head, and fields."""
+
+
+def hot_routes(service: "SandboxService") -> list[HotRoute]:
+    """Make POST /exec, once for each base."""
+    return [exec.route(service, f"{prefix}/exec", _named("execute_code", prefix)) for prefix in PREFIXES]
+
+
+def router(service: "SandboxService") -> APIRouter:
+    """Make all other routes, once for each base; every one needs a credential with the scope `execute`."""
+    routes = APIRouter()
+    for prefix in PREFIXES:
+        based = APIRouter(prefix=prefix, tags=["sandbox"], dependencies=[Depends(query.only_known)])
+        for part in (uploads, files, downloads, states, sessions, languages):
+            part.add(based, service)
+        routes.include_router(based)
+    return routes
+
+
+def body_bars(limits: SandboxLimits) -> list[BodyBar]:
+    """Bound the bodies of routes that take files: of a form by its files together, of a state by itself."""
+    form_bytes = limits.files_per_request * (limits.file_bytes + _FORM_BYTES)
+    return [
+        BodyBar(_UPLOADS, form_bytes, "sandbox.limits.file_bytes"),
+        BodyBar(_STATES, limits.state_bytes, "sandbox.limits.state_bytes"),
+    ]
+
+
+def _named(name: str, prefix: str) -> str:
+    return f"{name}{prefix.replace('/', '_')}"

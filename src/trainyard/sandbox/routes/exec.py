@@ -1,0 +1,53 @@
+"""POST /exec: run code, and answer with the whole or with events as output appears."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from trainyard.core import errors
+from trainyard.core.http import leaving
+from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
+from trainyard.core.principal import Principal
+from trainyard.sandbox.routes import answers, asked
+from trainyard.sandbox.routes.events import RunEvents
+from trainyard.sandbox.types import wire
+
+if TYPE_CHECKING:
+    from trainyard.sandbox.service import SandboxService
+
+RAISED = (errors.NotFound, errors.Conflict, errors.LimitReached, errors.QuotaExhausted, errors.DeadlineExceeded)
+
+
+def route(service: "SandboxService", path: str, name: str) -> HotRoute:
+    """Make the route.
+
+    Args:
+        service: Runs the code.
+        path: Where.
+        name: Of the operation in the OpenAPI document.
+    """
+
+    async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream:
+        wish = asked.execute(request, body)
+        run = partial(service.execute, principal, wish, request_id=request.request_id)
+        if not asked.is_streamed(request, body):
+            return Reply(answers.executed(principal, await leaving.while_connected(request, run())))
+        events = RunEvents(run, principal, request.request_id)
+        try:
+            await leaving.while_connected(request, events.begin())
+        except BaseException:
+            await events.aclose()
+            raise
+        return Stream(events)
+
+    execute.__name__ = name
+    return hot_route(
+        path,
+        execute,
+        request_type=wire.ExecRequest,
+        response_type=wire.ExecResponse,
+        event_type=wire.OutputPiece,
+        scope="execute",
+        raises=RAISED,
+        dialect="code",
+        summary="Run code",
+    )
