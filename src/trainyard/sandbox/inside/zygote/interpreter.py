@@ -1,0 +1,67 @@
+"""The Python that boxes run: where it lies, what it may import, and what is loaded before boxes are forked from it."""
+
+import gc
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from trainyard.sandbox.inside.zygote import root
+from trainyard.sandbox.inside.zygote.assignment import Assignment, Flavor
+
+VERSION: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
+SITE_PACKAGES: Final = f"{root.PREFIX}/lib/python{VERSION}/site-packages"
+BIN: Final = f"{root.PREFIX}/bin"
+
+_MODULES: Final[dict[Flavor, tuple[str, ...]]] = {
+    "lean": (),
+    "science": ("numpy", "pandas", "matplotlib", "matplotlib.pyplot"),
+}
+_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def plan(assignment: Assignment) -> root.Plan:
+    """Say what the private root is made of."""
+    packages = None if assignment.packages is None else os.path.realpath(assignment.packages)
+    site_packages = None if packages is None else f"{packages}/lib/python{VERSION}/site-packages"
+    return root.Plan(
+        interpreter=os.path.realpath(sys.executable),
+        version=VERSION,
+        prefixes=sorted({os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}),
+        packages=packages,
+        site_packages=site_packages,
+        library=os.path.realpath(assignment.library),
+        etc=assignment.etc,
+    )
+
+
+def load(flavor: Flavor, *, has_packages: bool) -> None:
+    """Import, inside the private root, what boxes find imported; no module of the packages starts a thread by this.
+
+    Raises:
+        ImportError: `sandbox.packages` lacks a module of this flavour.
+    """
+    if has_packages:
+        sys.path.append(SITE_PACKAGES)
+    sys.path.append(root.LIBRARY)
+    _import(["cloudpickle"])
+    sys.path.remove(root.LIBRARY)
+    for name in _ONE_THREAD:
+        os.environ[name] = "1"
+    os.environ["MPLBACKEND"] = "Agg"
+    os.environ["MPLCONFIGDIR"] = "/tmp"  # noqa: S108 - of the zygote, then of the box
+    _import(_MODULES[flavor])
+    os.environ.clear()
+
+
+def _import(names: Sequence[str]) -> None:
+    for name in names:
+        importlib.import_module(name)
+
+
+def freeze() -> None:
+    """Keep the collector from touching, and so copying, the pages that boxes share."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()

@@ -1,0 +1,153 @@
+"""Which layers of isolation this machine has, found out by trying each in a process that is thrown away."""
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from trainyard.sandbox.inside import kernel
+from trainyard.sandbox.inside.lockdown import landlock, privileges, seccomp
+from trainyard.sandbox.inside.zygote import identity, namespaces
+from trainyard.sandbox.inside.zygote.birth import Protection
+from trainyard.sandbox.inside.zygote.cgroups import Home
+
+_COUNTS_PER_NAMESPACE: Final = (5, 14)
+_OBSTACLES: Final = {
+    "kernel.unprivileged_userns_clone": ("0", "set sysctl kernel.unprivileged_userns_clone=1"),
+    "kernel.apparmor_restrict_unprivileged_userns": (
+        "1",
+        "give the interpreter an AppArmor profile with the rule `userns,`, or set sysctl "
+        "kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    "user.max_user_namespaces": ("0", "raise sysctl user.max_user_namespaces"),
+}
+_CONTAINER: Final = "run outside of a container, or let the container make namespaces (CAP_SYS_ADMIN, or a seccomp \
+profile that allows unshare and mount)"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer; the fields are those of `backends.base.Layer`."""
+
+    name: str
+    is_held: bool
+    detail: str
+    is_required: bool = True
+
+    def plain(self) -> dict[str, object]:
+        """Give it as JSON has it."""
+        return asdict(self)
+
+
+def protection(host_id: int | None) -> tuple[Protection, list[Layer]]:
+    """Try the layers that do not need the private root.
+
+    Args:
+        host_id: A user id of boxes, when this process is root.
+    """
+    last = privileges.last_capability()
+    failures = _try_namespaces(host_id)
+    counts = host_id is not None or _kernel() >= _COUNTS_PER_NAMESPACE
+    has_seccomp = kernel.is_known_machine() and _errno_of(_try_seccomp) == 0
+    version = landlock.abi()
+    found = Protection(
+        namespaces=frozenset(name for name, number in failures.items() if number == 0),
+        landlock_abi=version,
+        has_seccomp=has_seccomp,
+        counts_processes=counts,
+        last_capability=last,
+    )
+    return found, [
+        *(_namespace(name, number) for name, number in failures.items()),
+        _user(host_id),
+        Layer(
+            "seccomp", has_seccomp, "allow-list" if has_seccomp else "needs CONFIG_SECCOMP_FILTER on x86-64 or arm64"
+        ),
+        Layer("rlimits", counts, "held" if counts else "processes of one user are counted together before Linux 5.14"),
+        _landlock(version),
+    ]
+
+
+def cgroup(home: Home | None) -> Layer:
+    """Tell about control groups."""
+    if home is None:
+        detail = "none that can be written: the runner watches memory and processes of its box instead; as an ordinary \
+user, start the server in a systemd unit with Delegate=yes"
+        return Layer("cgroup", False, detail, is_required=False)
+    return Layer("cgroup", True, f"v{home.version} below {home.place}", is_required=False)
+
+
+def root(failure: str | None) -> Layer:
+    """Tell about the private root, from the making of a whole box."""
+    return Layer("private root", failure is None, failure or "read-only, with a /proc of its own")
+
+
+def _namespace(name: str, number: int) -> Layer:
+    if number == 0:
+        return Layer(f"{name} namespace", True, "own")
+    return Layer(f"{name} namespace", False, f"{os.strerror(number)}: {_advice()}")
+
+
+def _advice() -> str:
+    for name, (bad, advice) in _OBSTACLES.items():
+        file = Path("/proc/sys", *name.split("."))
+        if file.exists() and file.read_text().strip() == bad and os.getuid() != 0:
+            return advice
+    return _CONTAINER
+
+
+def _user(host_id: int | None) -> Layer:
+    if host_id is None:
+        detail = f"boxes are user {os.getuid()} of this machine, as the server is; as root each has an id of its own"
+        return Layer("own user id", False, detail, is_required=False)
+    return Layer("own user id", True, f"from {host_id} up, one per box", is_required=False)
+
+
+def _landlock(version: int) -> Layer:
+    held = version >= landlock.LEAST_ABI
+    detail = f"ABI {version}" if held else "needs Linux 5.19 with `landlock` among its security modules"
+    return Layer("landlock", held, detail, is_required=False)
+
+
+def _try_namespaces(host_id: int | None) -> dict[str, int]:
+    """Error number by namespace; 0 = it can be had."""
+    failures = dict[str, int]()
+    for name in namespaces.NAMESPACES:
+        wanted = frozenset({name, "user"} if failures.get("user", 0) == 0 else {name})
+        failures[name] = _errno_of(functools.partial(_leave, wanted, host_id))
+    return failures
+
+
+def _leave(names: frozenset[str], host_id: int | None) -> None:
+    if host_id is not None:
+        identity.become(host_id)
+    namespaces.leave(names)
+
+
+def _try_seccomp() -> None:
+    privileges.gain_none()
+    seccomp.install()
+
+
+def _errno_of(action: Callable[[], None]) -> int:
+    """Run something in a process of its own; gives the number of the OSError that it raised, or 0."""
+    pid = os.fork()
+    if pid == 0:
+        number = 255
+        try:
+            action()
+            number = 0
+        except OSError as error:
+            number = error.errno or number
+        finally:
+            os._exit(number)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _kernel() -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    assert found is not None
+    return int(found[1]), int(found[2])
