@@ -11,6 +11,7 @@ from trainyard.cli import (
     db,
     demo,
     doctor,
+    exec,
     generate,
     keys,
     mock,
@@ -60,6 +61,7 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("chat")(chat.chat)
+app.command("exec")(exec.exec_)
 app.command("mock")(mock.mock)
 app.add_typer(config.app, name="config")
 app.add_typer(db.app, name="db")
