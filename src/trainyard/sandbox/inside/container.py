@@ -8,9 +8,8 @@
     buffers       those of all variables in the same order, each at a multiple of 64
 
 The lengths say where everything lies, and the file ends with its last byte. The digest is that of all pickles: damaged
-ones can crash an interpreter, while in a buffer only numbers would differ; the whole is content-addressed by its keeper.
-Standard library only; the server reads
-headers with this file, the interpreter reads and writes whole containers.
+ones can crash an interpreter, in a buffer only numbers would differ, and its keeper addresses the file by its content.
+Standard library only; the server reads headers with this file, the interpreter reads and writes whole containers.
 """
 
 import json

@@ -1,11 +1,9 @@
 """What the code has defined, told without running any of the code: names, types, sizes, beginnings of values."""
 
-import builtins
 import itertools
-import reprlib
 import sys
 import types
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from trainyard.sandbox.inside import border
@@ -14,6 +12,10 @@ PREVIEW_CHARS = 120
 LARGEST_INT_BITS = 2_048
 """Longer ones are described: writing them out takes quadratic time."""
 
+MAX_LEVELS = 3
+MAX_ITEMS = 8
+
+BRACKETS = {list: ("[", "]"), tuple: ("(", ")"), set: ("{", "}"), frozenset: ("{", "}"), dict: ("{", "}")}
 LEAVES = (
     ("datetime", ("datetime", "date", "time", "timedelta")),
     ("decimal", ("Decimal",)),
@@ -86,73 +88,69 @@ def _size_bytes(value: Any) -> int | None:
 def _preview(value: Any) -> str:
     if is_a(value, "pandas", "DataFrame"):
         rows, columns = value.shape
-        names = ", ".join(_Short().repr(column) for column in itertools.islice(value.columns, 12))
-        return f"{rows} rows x {columns} columns: {names}"
+        names = [_short(column) for column in itertools.islice(value.columns, MAX_ITEMS)]
+        return f"{rows} rows x {columns} columns: {_joined(names, columns)}"
     if is_a(value, "pandas", "Series"):
         return f"{len(value)} x {value.dtype}"
-    if is_a(value, "numpy", "ndarray") and value.size > 8:
-        return f"shape {value.shape}, {value.dtype}"
-    return _Short().repr(value)
+    if is_a(value, "numpy", "ndarray"):
+        return (
+            f"shape {value.shape}, {value.dtype}: {_short(loaded('numpy', 'ndarray').tolist(value.flat[:MAX_ITEMS]))}"
+        )
+    if is_a(value, "numpy", "number"):
+        return repr(value)
+    return _short(value)
 
 
-class _Short(reprlib.Repr):
-    """Bounded `repr` of known builtin types by their exact type; everything else is told by its type's name."""
+def _short(value: Any, levels: int = MAX_LEVELS) -> str:
+    """Write the beginning of a value, by the methods of builtin types alone, never by those of the code."""
+    kind = type(value)
+    if isinstance(value, type):
+        return f"<class {qualified(value)}>"
+    if value is None or any(loaded(module, name) is kind for module, names in LEAVES for name in names):
+        return repr(value)
+    if kind is types.FunctionType:
+        return _signature(value)
+    base = next((base for base in kind.__mro__ if base in BRACKETS or base in (str, bytes, bytearray, int)), None)
+    if base is None:
+        return _instance(value, levels)
+    text = _several(value, base, levels) if base in BRACKETS else _scalar(value, base)
+    return text if kind is base and kind is not frozenset else f"{qualified(kind)}({text})"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel = 3
-        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdict = 8
-        self.maxstring = self.maxother = PREVIEW_CHARS
 
-    def repr1(self, x: Any, level: int) -> str:
-        """Describe one value."""
-        kind = type(x)
-        table: dict[type, Callable[[Any, int], str]] = {
-            list: self.repr_list,
-            tuple: self.repr_tuple,
-            set: self.repr_set,
-            frozenset: self.repr_frozenset,
-            dict: self.repr_dict,
-            str: self.repr_str,
-            int: self.repr_int,
-            bytes: self._bytes,
-            bytearray: self._bytes,
-            types.FunctionType: self._function,
-        }
-        if kind in table:
-            return table[kind](x, level)
-        if isinstance(x, type):
-            return f"<class {qualified(x)}>"
-        is_leaf = any(loaded(module, name) is kind for module, names in LEAVES for name in names)
-        return builtins.repr(x) if is_leaf or x is None else self._instance(x, level)
+def _scalar(value: Any, base: Any) -> str:
+    if base is int:
+        bits = int.bit_length(value)
+        return f"an int of {bits} bits" if bits > LARGEST_INT_BITS else int.__repr__(value)
+    beginning: str = base.__repr__(base.__getitem__(value, slice(PREVIEW_CHARS)))
+    return beginning if base.__len__(value) <= PREVIEW_CHARS else f"{beginning}…"
 
-    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
-        """Describe a dict in its own order, which the parent would sort with the keys' own comparisons."""
-        if level <= 0 and x:
-            return "{...}"
-        pairs = [
-            f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}"
-            for key, value in itertools.islice(x.items(), self.maxdict)
-        ]
-        return "{" + ", ".join(pairs + ["..."] * (len(x) > self.maxdict)) + "}"
 
-    def repr_int(self, x: int, level: int) -> str:
-        """Describe an int."""
-        if x.bit_length() > LARGEST_INT_BITS:
-            return f"int of {x.bit_length()} bits"
-        return super().repr_int(x, level)
+def _several(value: Any, base: Any, levels: int) -> str:
+    left, right = BRACKETS[base]
+    length = base.__len__(value)
+    if levels <= 0 and length:
+        return f"{left}…{right}"
+    if base is dict:
+        pairs = itertools.islice(dict.items(value), MAX_ITEMS)
+        texts = [f"{_short(key, levels - 1)}: {_short(item, levels - 1)}" for key, item in pairs]
+    else:
+        texts = [_short(item, levels - 1) for item in itertools.islice(base.__iter__(value), MAX_ITEMS)]
+    return left + _joined(texts, length) + ("," if base is tuple and length == 1 else "") + right
 
-    def _bytes(self, x: bytes | bytearray, level: int) -> str:
-        return builtins.repr(x[:PREVIEW_CHARS])
 
-    def _function(self, x: types.FunctionType, level: int) -> str:
-        code = x.__code__
-        return f"def {x.__qualname__}({', '.join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])})"
+def _joined(texts: Iterable[str], length: int) -> str:
+    return ", ".join([*texts, *["…"] * (length > MAX_ITEMS)])
 
-    def _instance(self, x: Any, level: int) -> str:
-        name = qualified(type(x))
-        attributes, _ = border.attempt(object.__getattribute__, x, "__dict__")
-        if level <= 0 or type(attributes) is not dict or not attributes:
-            return f"<{name}>"
-        pairs = [f"{key}={self.repr1(item, level - 1)}" for key, item in itertools.islice(attributes.items(), 8)]
-        return f"{name}({', '.join(pairs)})"
+
+def _signature(function: types.FunctionType) -> str:
+    code = function.__code__
+    return f"def {function.__qualname__}({', '.join(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])})"
+
+
+def _instance(value: Any, levels: int) -> str:
+    name = qualified(type(value))
+    attributes, _ = border.attempt(object.__getattribute__, value, "__dict__")
+    if levels <= 0 or type(attributes) is not dict or not attributes:
+        return f"<{name}>"
+    pairs = itertools.islice(attributes.items(), MAX_ITEMS)
+    return f"{name}({_joined((f'{key}={_short(item, levels - 1)}' for key, item in pairs), len(attributes))})"
