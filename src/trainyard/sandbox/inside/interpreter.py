@@ -4,20 +4,24 @@ User code runs in its main thread and may do to it whatever Python allows. What 
 runner holds the clocks, reads the outputs and forks a new interpreter when this one is gone.
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from trainyard.sandbox.inside import frames, processes, state, variables
+from trainyard.sandbox.inside import container, frames, processes, state, variables
 from trainyard.sandbox.inside.interpreter_baseline import Baseline
 from trainyard.sandbox.inside.interpreter_cell import Cells, Ended
 from trainyard.sandbox.inside.interpreter_streams import Streams
+from trainyard.sandbox.inside.spool import STATE
+from trainyard.sandbox.inside.workspace import refusal
 
 MAX_ANSWER_BYTES = 12 << 20
 """Of one answer to the runner; results that make it longer are left out, the largest first."""
@@ -25,6 +29,7 @@ LOST = 113
 """Exit code of an interpreter that cannot reach its runner any more."""
 _READ_BYTES = 256 << 10
 _MAX_DESCRIPTORS = 3
+_STANDARD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,11 @@ class Surroundings:
 
 
 def serve(link: socket.socket, surroundings: Surroundings) -> NoReturn:
-    """Answer the runner until it is gone; runs in a fresh child."""
+    """Answer the runner until it is gone; runs in a fresh child, and closes all that it has inherited."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 numbers
+        if descriptor > _STANDARD and descriptor != link.fileno():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
     _settle_in(surroundings)
     try:
         Interpreter(link, surroundings.workspace).serve()
@@ -95,21 +104,33 @@ class Interpreter:
             header = self._receive()
             self._send(self._answer(header))
 
-    def _answer(self, header: frames.Header) -> frames.Header:
-        answer = {"id": header["id"], "event": "done"}
-        match header["op"]:
-            case "run":
-                return answer | self._run(header)
-            case "variables":
-                return answer | {"variables": variables.listing(self._main.__dict__, self._skip)}
-            case "dump":
-                return answer | state.dump(self._main.__dict__, self._skip, Path(header["path"]), header["max_bytes"])
-            case _:
-                return answer | state.load(self._main.__dict__, Path(header["path"])) | self._standing()
+    def _answer(self, order: frames.Header) -> frames.Header:
+        descriptors, self._descriptors = self._descriptors, []
+        answer = {"id": order["id"], "event": "done"}
+        if order["op"] == "run":
+            return answer | self._run(order, descriptors)
+        try:
+            return answer | self._about(order, Path(f"/proc/self/fd/{descriptors[0]}/{STATE}"))
+        except container.BadState as error:
+            return answer | {"event": "failed", "code": "bad_state", "message": str(error)}
+        except OSError as error:
+            refused = refusal(error, STATE)
+            return answer | {"event": "failed", "code": refused.code, "message": str(refused)}
+        finally:
+            os.close(descriptors[0])
 
-    def _run(self, order: frames.Header) -> dict[str, Any]:
-        self._streams.open(self._descriptors)
-        self._descriptors = []
+    def _about(self, order: frames.Header, path: Path) -> dict[str, Any]:
+        names = self._main.__dict__
+        match order["op"]:
+            case "variables":
+                return {"variables": variables.listing(names, self._skip)}
+            case "dump":
+                return state.dump(names, self._skip, path, order["max_bytes"])
+            case _:
+                return state.load(names, path) | self._standing()
+
+    def _run(self, order: frames.Header, descriptors: Sequence[int]) -> dict[str, Any]:
+        self._streams.open(descriptors)
         ended = self._cells.run(order)
         if os.getpid() != self._pid:
             self._leave_fork(ended)

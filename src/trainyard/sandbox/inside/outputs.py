@@ -4,7 +4,7 @@ import contextlib
 import os
 from typing import BinaryIO
 
-from trainyard.sandbox.inside.spool import Spool
+from trainyard.sandbox.inside.spool import Spool, write_all
 
 READ_BYTES = 64 << 10
 
@@ -49,9 +49,7 @@ class Output:
         if self._file is None or self.is_over:
             return
         try:
-            view = memoryview(piece)
-            while view:
-                view = view[self._file.write(view) or 0 :]
+            write_all(self._file.fileno(), piece)
         except OSError:
             self.is_over = True  # the spool is full: no log can be kept beyond this, which is the limit's own meaning
 

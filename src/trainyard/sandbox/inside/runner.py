@@ -14,6 +14,7 @@ from trainyard.sandbox.inside.runner_machine import Machine, Setup
 from trainyard.sandbox.inside.runner_runs import Cell, ProgramRun, Question
 from trainyard.sandbox.inside.runner_transfers import Transfers
 from trainyard.sandbox.inside.runner_wire import Wire
+from trainyard.sandbox.inside.spool import open_directory
 
 _TEMPORARY = "/tmp"  # noqa: S108 the box's own
 ENVIRON: Mapping[str, str] = {
@@ -106,7 +107,7 @@ class Runner:
 
     def _ask(self, order: frames.Header, _payload: bytes) -> None:
         limits = QUESTION_LIMITS | {"memory_bytes": self._memory_bytes}
-        self._work_on(Question(self._machine, limits | {"path": self._machine.spool.state_path} | order))
+        self._work_on(Question(self._machine, limits | order))
 
     def _interrupt(self, order: frames.Header, _payload: bytes) -> None:
         if self._job is not None:
@@ -146,7 +147,7 @@ class Runner:
 def main(
     control: int,
     workspace_dir: str,
-    spool_dir: str,
+    spool_dir: str | int,
     *,
     writing: int | None = None,
     scratch: str = _TEMPORARY,
@@ -162,7 +163,7 @@ def main(
         control: Connected stream to the server.
         writing: The way to the server, where that is another descriptor.
         workspace_dir: What the code sees as its files.
-        spool_dir: A directory for the runner's own files.
+        spool_dir: A directory for the runner's own files, or a descriptor of one that has no path.
         scratch: Where programs are compiled.
         mounts: Directories of the box alone that lie in memory, each a mount; they count as memory.
         libraries: Directories with packages for the interpreter.
@@ -175,7 +176,8 @@ def main(
     os.chdir(workspace_dir)
     os.environ["PATH"] = environ.get("PATH", os.defpath)
     runner_interpreter.freeze_heap()
-    setup = Setup(workspace_dir, spool_dir, scratch, tuple(mounts), tuple(libraries), dict(environ))
+    spool = open_directory(spool_dir) if isinstance(spool_dir, str) else spool_dir
+    setup = Setup(workspace_dir, spool, scratch, tuple(mounts), tuple(libraries), dict(environ))
     Runner(setup, control, control if writing is None else writing).serve()
 
 

@@ -12,7 +12,7 @@ from trainyard.sandbox.inside.outputs import Output
 from trainyard.sandbox.inside.runner_interpreter import Interpreter
 from trainyard.sandbox.inside.runner_loop import Loop
 from trainyard.sandbox.inside.runner_wire import Wire
-from trainyard.sandbox.inside.spool import Spool
+from trainyard.sandbox.inside.spool import Spool, open_directory
 from trainyard.sandbox.inside.workspace import Folder
 from trainyard.sandbox.inside.workspace_scan import Ledger
 
@@ -23,7 +23,7 @@ class Setup:
 
     Attributes:
         workspace: What the code sees as its files.
-        spool: The runner's own directory.
+        spool: Descriptor of the runner's own directory.
         scratch: Where programs are compiled.
         mounts: Those of its directories that lie in memory and are the box's alone.
         libraries: Directories with packages for the interpreter.
@@ -31,7 +31,7 @@ class Setup:
     """
 
     workspace: str
-    spool: str
+    spool: int
     scratch: str
     mounts: tuple[str, ...]
     libraries: tuple[str, ...]
@@ -45,7 +45,8 @@ class Machine:
         self.setup, self.loop, self.wire = setup, loop, wire
         self.tree = processes.Tree()
         self.meter = processes.Meter(self.tree, setup.mounts)
-        self.files, self.ledger = Folder(setup.workspace), Ledger(setup.workspace)
+        workspace = open_directory(setup.workspace)
+        self.files, self.ledger = Folder(workspace), Ledger(workspace)
         self.spool = Spool(setup.spool)
         self.outputs: dict[str, Output] = {}
         self.was_lost = False

@@ -217,8 +217,8 @@ class Question(Job):
 
     def start(self) -> None:
         """Ask."""
-        asked = ("id", "op", "path", "max_bytes")
-        self.machine.interpreter.send({key: self.order[key] for key in asked if key in self.order})
+        asked = {key: self.order[key] for key in ("id", "op", "max_bytes") if key in self.order}
+        self.machine.interpreter.send(asked, [self.machine.spool.directory])
         self._told: dict[str, Any] | None = None
 
     def on_answer(self, header: Mapping[str, Any]) -> None:

@@ -1,37 +1,47 @@
 """The runner's own files: the whole output of the last run, and the state on its way in or out."""
 
+import itertools
 import os
-import tempfile
 from typing import BinaryIO
 
 STATE = "state"
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Spool:
-    """A directory of the runner.
+    """A directory of the runner, known by its descriptor: no path need lead there.
 
-    Outputs lie in files without a name, so that code which finds the directory can neither read nor change them.
+    Outputs lie in files without a name, so that code which gets at the directory can neither read nor change them.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: int) -> None:
         self.directory = directory
-
-    @property
-    def state_path(self) -> str:
-        """Where the interpreter writes its variables, and reads them."""
-        return os.path.join(self.directory, STATE)  # noqa: PTH118 the runner keeps paths as text
+        self._numbers = itertools.count()
 
     def unnamed(self) -> BinaryIO:
         """Open a file that is gone when it is closed."""
-        return tempfile.TemporaryFile(dir=self.directory, buffering=0)
+        name = f".{next(self._numbers)}"
+        descriptor = os.open(name, _NEW, 0o600, dir_fd=self.directory)
+        os.unlink(name, dir_fd=self.directory)
+        return os.fdopen(descriptor, "r+b", buffering=0)
 
     def holding(self, content: bytes) -> int:
         """Open a file without a name that holds this, at its beginning; the caller closes the descriptor."""
         if not content:
             return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         with self.unnamed() as file:
-            view = memoryview(content)
-            while view:
-                view = view[file.write(view) or 0 :]
+            write_all(file.fileno(), content)
             file.seek(0)
             return os.dup(file.fileno())
+
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write all of it, in as many calls as that takes."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def open_directory(path: str) -> int:
+    """Open a directory that the isolating side has named; the caller closes the descriptor."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -10,6 +10,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from trainyard.sandbox.inside.spool import write_all
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_PART_BYTES = 255
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -54,9 +56,9 @@ def parts_of(path: str) -> list[str]:
 
 
 class Folder:
-    """A directory whose files are reached by relative path."""
+    """A directory, known by its descriptor, whose files are reached by relative path."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: int) -> None:
         self.root = root
 
     @contextlib.contextmanager
@@ -64,7 +66,7 @@ class Folder:
         """Open the folder that holds the last part of the path; gives (descriptor, last part)."""
         *above, name = parts_of(path)
         try:
-            here = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            here = os.open(".", _FOLDER, dir_fd=self.root)
             try:
                 for part in above:
                     here = _step(here, part, is_made)
@@ -132,9 +134,7 @@ class Incoming:
         if self._left < 0:
             raise Refused("wrong_size", f"{self._path!r} has {-self._left} bytes more than was said")
         try:
-            view = memoryview(piece)
-            while view:
-                view = view[os.write(self._file, view) :]
+            write_all(self._file, piece)
         except OSError as error:
             raise refusal(error, self._path) from error
 

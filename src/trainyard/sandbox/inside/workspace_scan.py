@@ -52,7 +52,7 @@ class Findings:
 class Ledger:
     """Knows what was accepted, tells what differs."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: int) -> None:
         self._root = root
         self._accepted = Findings()
 
@@ -93,8 +93,8 @@ def _change(path: str, seen: Seen, is_known: bool) -> dict[str, Any]:
     return {"path": path, "kind": kind, "size_bytes": seen.size, "mtime_ns": seen.mtime_ns}
 
 
-def scan(root: str) -> Findings:
-    """Look at everything below a directory, to any depth, with one descriptor open at a time and no recursion.
+def scan(root: int) -> Findings:
+    """Look at everything below an open directory, to any depth, with one descriptor open at a time and no recursion.
 
     Nothing else runs meanwhile: the processes of the box have ended, and its interpreter is stopped.
     """
@@ -118,9 +118,9 @@ def scan(root: str) -> Findings:
     return findings
 
 
-def _walk(root: str) -> Iterator[tuple[str, os.stat_result]]:
+def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
     """Give (path, stat) of everything that is no folder."""
-    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    here = os.open(".", _FOLDER, dir_fd=root)
     above: list[tuple[int, int, str, list[str]]] = []
     prefix = ""
     try:
