@@ -155,8 +155,10 @@ class HotRoute(NamedRoute):
         request_type: Struct of the body.
         response_type: Struct of the JSON answer.
         event_type: Struct of one server-sent event, where the route can answer with a stream.
+        event_names: Of events that are told apart by name, for the documentation; the last one ends a stream.
         raises: Errors of the route beyond those that its form brings along, for the documentation.
         caches: Whether it can answer with what was kept, for the documentation.
+        is_idempotent: Whether it takes `Idempotency-Key`, for the documentation.
         again: Is asked before the handler, if anything.
         summary: One line for the documentation.
     """
@@ -172,8 +174,10 @@ class HotRoute(NamedRoute):
         dialect: Dialect,
         summary: str,
         event_type: type[msgspec.Struct] | None = None,
+        event_names: Sequence[str] = (),
         raises: Sequence[type[errors.TrainyardError]] = (),
         caches: bool = False,
+        is_idempotent: bool | None = None,
         again: Again | None = None,
     ) -> None:
         self.handler = handler
@@ -183,8 +187,10 @@ class HotRoute(NamedRoute):
         self.request_type = request_type
         self.response_type = response_type
         self.event_type = event_type
+        self.event_names = tuple(event_names)
         self.raises = tuple(raises)
         self.caches = caches
+        self.is_idempotent = errors.Conflict in self.raises if is_idempotent is None else is_idempotent
         self.again = again
         self.summary = summary
         super().__init__(path, self._answer, methods=["POST"], name=handler.__name__)
@@ -207,11 +213,16 @@ def hot_route(
     dialect: Dialect,
     summary: str,
     event_type: type[msgspec.Struct] | None = None,
+    event_names: Sequence[str] = (),
     raises: Sequence[type[errors.TrainyardError]] = (),
     caches: bool = False,
+    is_idempotent: bool | None = None,
     again: Again | None = None,
 ) -> HotRoute:
-    """Make a hot route; `handler(request, body, principal)` answers with a struct, a `Reply` or a `Stream`."""
+    """Make a hot route; `handler(request, body, principal)` answers with a struct, a `Reply` or a `Stream`.
+
+    One that can raise errors.Conflict takes `Idempotency-Key`, unless `is_idempotent` says otherwise.
+    """
     return HotRoute(
         path,
         handler,
@@ -221,8 +232,10 @@ def hot_route(
         dialect=dialect,
         summary=summary,
         event_type=event_type,
+        event_names=event_names,
         raises=raises,
         caches=caches,
+        is_idempotent=is_idempotent,
         again=again,
     )
 

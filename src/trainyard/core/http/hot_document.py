@@ -22,7 +22,7 @@ def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str,
 def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
     asked = {"application/json": {"schema": ref_of[route.request_type]}}
     failures = error_bodies.responses(route.dialect, errors.InvalidRequest, *route.raises)
-    is_idempotent, is_metered = errors.Conflict in route.raises, errors.LimitReached in route.raises
+    is_idempotent, is_metered = route.is_idempotent, errors.LimitReached in route.raises
     success = {
         **_success(route, ref_of),
         "headers": header_docs.of_success(is_metered=is_metered, is_idempotent=is_idempotent, caches=route.caches),
@@ -44,6 +44,8 @@ def _success(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str,
     events = {"anyOf": [ref_of[route.event_type], error_bodies.reference(route.dialect)]}
     stream = {"text/event-stream": {"schema": events}}
     ends = "of which an error is the last one; `data: [DONE]` ends one without"
+    if route.event_names:
+        ends = f"named {', '.join(route.event_names[:-1])}; `{route.event_names[-1]}` or `error` is the last one"
     if "stream" not in route.request_type.__struct_fields__:  # nothing else can be asked for
         return {"description": f"Success: server-sent events, {ends}", "content": stream}
     return {"description": f"Success; with `stream` server-sent events, {ends}", "content": {**whole, **stream}}

@@ -46,8 +46,10 @@ def route(service: "SandboxService", path: str, name: str) -> HotRoute:
         request_type=wire.ExecRequest,
         response_type=wire.ExecResponse,
         event_type=wire.OutputPiece,
+        event_names=("stdout", "stderr", "result", "done"),
         scope="execute",
         raises=RAISED,
+        is_idempotent=False,
         dialect="code",
         summary="Run code",
     )
