@@ -43,3 +43,17 @@ class Entry(Struct, frozen=True, kw_only=True):
     charged_tokens: int
     cost_micros: int
     seconds: float
+
+
+class Work(Struct, frozen=True, kw_only=True, gc=False):
+    """What is counted of work beside tokens.
+
+    Attributes:
+        cpu_s: User and system time of all its processes.
+        bytes_in: Of what came with the request.
+        bytes_out: Of what it left: answers and files.
+    """
+
+    cpu_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0

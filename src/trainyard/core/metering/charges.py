@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 from trainyard.core import errors
 from trainyard.core.clock import Clock
 from trainyard.core.db.writer import Wake, Write
-from trainyard.core.ledger.store import rows
+from trainyard.core.ledger.store import rows, work
 from trainyard.core.ledger.types import Entry
 from trainyard.core.limits.base import Limiter
 from trainyard.core.limits.types import Amount, Reservation
@@ -114,6 +114,8 @@ class MeteredCharge:
             return
         self._is_over = True
         entry = self._parts.entry(self._principal, self._job, used, self._began_s)
+        if used.work is not None:
+            also = (work.insert(entry.entry_id, used.work), *also)
         try:
             await self._parts.ledger.submit(entry, also)
         except asyncio.CancelledError:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from trainyard.core.ledger.types import Outcome
+from trainyard.core.ledger.types import Outcome, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class Used(Struct, frozen=True, kw_only=True, gc=False):
         free_prompt_tokens: Those of the prompt tokens that belong to parts of the answer which were there already, in a
             batch of which other parts were computed: neither charged nor counted against limits.
         free_completion_tokens: The same of the completion tokens.
+        work: What it took beside tokens, if that is counted.
     """
 
     prompt_tokens: int
@@ -63,3 +64,4 @@ class Used(Struct, frozen=True, kw_only=True, gc=False):
     free_prompt_tokens: int = 0
     free_completion_tokens: int = 0
     model: str | None = None
+    work: Work | None = None

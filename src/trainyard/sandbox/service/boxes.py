@@ -1,0 +1,158 @@
+"""Boxes of sessions: taken when one is needed, brought to what the session has, put away when it is not used."""
+
+from dataclasses import dataclass
+
+import structlog
+
+from trainyard.core import errors
+from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.holding import Holding
+from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.store import Role
+from trainyard.sandbox.types.orders import Dropped, Flavor
+
+_log = structlog.get_logger("sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """What a session's box was made ready with.
+
+    Attributes:
+        is_new_runtime: Whether the interpreter is a fresh one.
+        restored: Variables that came back from a checkpoint; `lost` names those that did not.
+        unplaced: Files of the session that could not be put into the box, each with its reason.
+    """
+
+    is_new_runtime: bool = False
+    restored: tuple[str, ...] = ()
+    lost: tuple[Dropped, ...] = ()
+    unplaced: tuple[tuple[str, str], ...] = ()
+
+
+class Boxes:
+    """Gives sessions their boxes."""
+
+    def __init__(self, parts: Parts, holding: Holding, checkpoints: Checkpoints) -> None:
+        self._parts = parts
+        self._holding = holding
+        self._checkpoints = checkpoints
+
+    async def ready(self, live: LiveSession, flavor: Flavor) -> Readied:
+        """Give a session a box that has its variables and its files; its lock has to be held.
+
+        Raises:
+            errors.Unavailable: There is no box to be had (code `sandbox_unavailable`).
+            errors.TooLarge: The files of the session do not fit into a workspace (code `workspace_full`).
+        """
+        is_new = not live.has_live_box
+        restored: tuple[str, ...] = ()
+        lost: tuple[Dropped, ...] = ()
+        if is_new:
+            await self._renew(live, flavor)
+        try:
+            unplaced = await self._place(live)
+            if (is_new or live.is_reset) and live.state is not None:
+                restored, lost = await self._checkpoints.restore(live, live.state)
+        except BaseException:
+            if is_new:
+                self.abandon(live)
+            raise
+        is_new_runtime, live.is_reset = is_new or live.is_reset, False
+        return Readied(is_new_runtime, restored, lost, tuple(unplaced))
+
+    def abandon(self, live: LiveSession) -> None:
+        """End the box of a session, with what no checkpoint has of it."""
+        box = live.leave_box()
+        if box is not None:
+            self._close(box)
+
+    async def put_away(self, live: LiveSession, reason: str) -> bool:
+        """Write a session down and end its box; its lock has to be held. False when it could not be written."""
+        if live.has_live_box and not await self._checkpoints.write(live):
+            return False
+        self.abandon(live)
+        self._parts.metrics.evictions.of(reason).inc()
+        return True
+
+    # ------------------------------------------------------------------ inside
+
+    async def _renew(self, live: LiveSession, flavor: Flavor) -> None:
+        self.abandon(live)
+        await self._make_room()
+        if live.state is not None and live.state.flavor == "science":
+            flavor = "science"
+        live.box = await self._parts.backend.take(flavor, live.record.tenant)
+        live.flavor = flavor
+        live.pending = {file.path for file in live.files.values() if file.role is Role.PENDING}
+        self._count()
+
+    async def _place(self, live: LiveSession) -> list[tuple[str, str]]:
+        """Put what the session has and the box has not, and take away what it has not any more."""
+        box = live.box
+        assert box is not None
+        wanted = {path: file for path, file in live.files.items() if file.role is not Role.LOG}
+        gone = [path for path in live.placed if path not in wanted]
+        new = [file for path, file in wanted.items() if live.placed.get(path) != file.sha256]
+        unplaced = []
+        for path in gone:
+            await box.delete("data", path)
+            del live.placed[path]
+        for file in new:
+            mode = 0o444 if file.is_read_only else 0o644
+            try:
+                await box.put("data", file.path, file.size_bytes, self._parts.blobs.open(file.sha256), mode=mode)
+            except errors.InvalidRequest as error:  # code has made a folder of its name
+                unplaced.append((file.path, error.message))
+            else:
+                live.placed[file.path] = file.sha256
+        if gone or new:
+            await box.accept()
+        return unplaced
+
+    async def _make_room(self) -> None:
+        """Put idle sessions away until one more box may be taken.
+
+        Raises:
+            errors.Unavailable: All of them run (code `sandbox_full`).
+        """
+        settings = self._parts.settings
+        most = max(1, settings.max_boxes - settings.warm - settings.warm_science)
+        while len(self.with_boxes()) >= most:
+            if not await self.evict_oldest("boxes"):
+                raise errors.Unavailable(
+                    f"All {most} boxes of this server run code; try again in a moment",
+                    code="sandbox_full",
+                    retry_after_s=1,
+                )
+
+    async def evict_oldest(self, reason: str) -> bool:
+        """Put away the session that has idled longest; false when none idles."""
+        for live in sorted(self.with_boxes(), key=lambda one: one.used_s):
+            if live.lock.locked():
+                continue
+            async with live.lock:
+                if live.box is None or not await self.put_away(live, reason):
+                    continue
+                await self.let_go(live)
+            return True
+        return False
+
+    async def let_go(self, live: LiveSession) -> None:
+        """Forget a session that was put away, so that every process may have it."""
+        self._holding.drop(live)
+        if live.hold is not None:
+            await self._holding.released(live.hold)
+
+    def with_boxes(self) -> list[LiveSession]:
+        """List the sessions that have a box."""
+        return [live for live in self._holding.sessions.values() if live.box is not None]
+
+    def _close(self, box: Box) -> None:
+        self._parts.finish(box.close())
+        self._count()
+
+    def _count(self) -> None:
+        self._parts.metrics.live.set(len(self.with_boxes()))

@@ -1,0 +1,150 @@
+"""What goes on in the background: leases, checkpoints, sessions that idle or take too much memory."""
+
+import asyncio
+
+import structlog
+
+from trainyard.core import errors
+from trainyard.sandbox.service.boxes import Boxes
+from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.holding import LEASE_S, MARGIN_S, Holding
+from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.store import Hold
+from trainyard.sandbox.store.records import Wanted
+
+_log = structlog.get_logger("sandbox")
+
+_TICK_S = 0.25
+"""How soon another process gets a session that it wants, and an interrupt through another process arrives."""
+
+_RENEW_S = 2.5
+_CHECKPOINTS_AT_ONCE = 2
+"""Cores are for runs."""
+
+
+class Keeping:
+    """Tends the live sessions of this process."""
+
+    def __init__(self, parts: Parts, holding: Holding, boxes: Boxes, checkpoints: Checkpoints) -> None:
+        self._parts = parts
+        self._holding = holding
+        self._boxes = boxes
+        self._checkpoints = checkpoints
+        self._turn = asyncio.Semaphore(_CHECKPOINTS_AT_ONCE)
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._asked: set[str] = set()
+        self._renew_at_s = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def aclose(self, drain_s: float) -> None:
+        """End; every session is written down as far as there is time, and let go of."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        try:
+            async with asyncio.timeout(drain_s):
+                await asyncio.gather(*(self._end(live, "shutdown") for live in self._boxes.with_boxes()))
+        except TimeoutError:
+            _log.error("checkpoints_unfinished", sessions=len(self._boxes.with_boxes()))
+        for live in self._boxes.with_boxes():
+            self._boxes.abandon(live)
+
+    def left(self, live: LiveSession) -> None:
+        """Look after a session in which code has run."""
+        if live.box is None:
+            return
+        if (live.is_dirty or live.pending) and live.id not in self._timers:
+            wait_s = self._parts.settings.checkpoint_s
+            self._timers[live.id] = asyncio.get_running_loop().call_later(wait_s, self._fire, live)
+        self._parts.finish(self._measure(live))
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _fire(self, live: LiveSession) -> None:
+        self._timers.pop(live.id, None)
+        self._parts.finish(self._checkpoint(live))
+
+    async def _checkpoint(self, live: LiveSession) -> None:
+        async with self._turn, live.lock:
+            if not live.is_gone and live.has_live_box:
+                await self._checkpoints.write(live)
+
+    # ------------------------------------------------------------------ memory and time
+
+    async def _measure(self, live: LiveSession) -> None:
+        """Learn what a session takes, and put others away if all together take too much."""
+        if live.box is None:
+            return
+        try:
+            live.memory_bytes = (await live.box.usage()).memory_bytes
+        except errors.Unavailable:  # it has ended; the next run gets a new one
+            return
+        most = self._parts.settings.sessions_memory_bytes
+        while sum(one.memory_bytes for one in self._boxes.with_boxes() if not one.is_running) > most:
+            if not await self._boxes.evict_oldest("memory"):
+                return
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            try:
+                await self._tick()
+            except errors.Unavailable as error:  # the database is away; leases end by themselves
+                _log.warning("sessions_not_tended", reason=error.message)
+
+    async def _tick(self) -> None:
+        parts, now_s = self._parts, self._parts.clock.monotonic()
+        held = [live for live in self._holding.sessions.values() if live.hold is not None and live.is_stored]
+        parts.metrics.warm.set(sum(not box.is_taken for box in parts.backend.running()))
+        for live in held:
+            if not live.lock.locked() and now_s - live.used_s >= parts.settings.idle_s:
+                parts.finish(self._end(live, "idle"))
+        if not held:
+            return
+        if now_s >= self._renew_at_s:
+            self._renew_at_s = now_s + _RENEW_S
+            holds = [live.hold for live in held if live.hold is not None]
+            await parts.stored(parts.sessions.renew, holds, parts.clock.now() + LEASE_S)
+            for live in held:
+                live.held_until_s = max(live.held_until_s, now_s + LEASE_S - MARGIN_S)
+        for session_id, (hold, wanted) in (await parts.stored(parts.sessions.held, parts.holder)).items():
+            if wanted is not None and session_id not in self._asked:
+                self._asked.add(session_id)
+                parts.finish(self._answer(session_id, hold, wanted))
+
+    async def _answer(self, session_id: str, hold: Hold, wanted: Wanted) -> None:
+        """Do what another process wants."""
+        live = self._holding.sessions.get(session_id)
+        try:
+            if live is None:
+                await self._parts.stored(self._parts.sessions.release, hold)
+            elif wanted == "release":
+                await self._end(live, "wanted")
+            else:
+                if live.box is not None and live.is_running:
+                    await live.box.interrupt()
+                await self._parts.stored(self._parts.sessions.answered, hold)
+        except errors.Unavailable:  # asked again at the next tick
+            return
+        finally:
+            self._asked.discard(session_id)
+
+    async def _end(self, live: LiveSession, reason: str) -> None:
+        async with live.lock:
+            if live.is_gone or (reason == "idle" and self._is_used(live)):
+                return
+            if live.box is not None and not await self._boxes.put_away(live, reason):
+                return
+            await self._boxes.let_go(live)
+
+    def _is_used(self, live: LiveSession) -> bool:
+        return self._parts.clock.monotonic() - live.used_s < self._parts.settings.idle_s

@@ -1,0 +1,103 @@
+"""A session as this process has it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.store import FileRecord, Hold, Role, SessionRecord, StateRecord
+from trainyard.sandbox.types.domain import StateInfo
+from trainyard.sandbox.types.orders import Dropped, Flavor
+
+
+@dataclass(slots=True, eq=False)
+class LiveSession:
+    """One session that is used here, or was a moment ago; everything but `record` is changed under `lock` only.
+
+    Attributes:
+        record: As it was read last.
+        hold: The right to run it; None before the first run here and after another process has taken it.
+        held_until_s: Until when on the clock's `monotonic` nobody can have taken it over.
+        is_stored: Whether it has a row; the row of a session that a run begins comes with the charge for the run.
+        files: By path, the pending ones too.
+        state: Its newest checkpoint.
+        box: Where it runs; None = what it has is in the database.
+        placed: What lies in the box of `files`: contents by path.
+        pending: Files that runs which failed have left in the box, and that the next success registers.
+        pending_deleted: Files that such runs have deleted.
+        is_dirty: Whether the interpreter has what no checkpoint has.
+        is_reset: Whether the interpreter was replaced in a run that ended badly, and has nothing of the session yet.
+        variables: How many it has defined.
+        memory_bytes: Of the box when it was measured last.
+        used_s: On the clock's `monotonic`.
+        is_running: Whether code runs at this moment.
+        is_gone: Whether it is none of the service's any more; who waited for its lock looks for it anew.
+    """
+
+    record: SessionRecord
+    hold: Hold | None = None
+    held_until_s: float = 0.0
+    is_stored: bool = True
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    state: StateRecord | None = None
+    revision: int = -1
+    box: Box | None = None
+    flavor: Flavor = "lean"
+    placed: dict[str, str] = field(default_factory=dict)
+    pending: set[str] = field(default_factory=set)
+    pending_deleted: set[str] = field(default_factory=set)
+    is_dirty: bool = False
+    is_reset: bool = False
+    variables: int = 0
+    memory_bytes: int = 0
+    used_s: float = 0.0
+    is_running: bool = False
+    is_gone: bool = False
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def id(self) -> str:
+        """Of the session."""
+        return self.record.id
+
+    @property
+    def has_live_box(self) -> bool:
+        """Whether its interpreter is there."""
+        return self.box is not None and self.box.is_alive
+
+    def take(self, files: list[FileRecord], state: StateRecord | None, revision: int) -> None:
+        """Keep what the database has."""
+        self.files = {file.path: file for file in files}
+        self.pending |= {file.path for file in files if file.role is Role.PENDING} if self.box is None else set()
+        self.state, self.revision = state, revision
+
+    def leave_box(self) -> Box | None:
+        """Forget the box and what was in it; whoever calls this closes it."""
+        box, self.box = self.box, None
+        self.placed.clear()
+        self.pending.clear()
+        self.pending_deleted.clear()
+        self.is_dirty = self.is_reset = False
+        self.variables = self.memory_bytes = 0
+        return box
+
+    def state_info(self, expires_at: float) -> StateInfo:
+        """Tell what is known of its variables."""
+        return state_info(self.id, self.state, expires_at, is_live=self.has_live_box, is_durable=not self.is_dirty)
+
+
+def state_info(
+    session_id: str, state: StateRecord | None, expires_at: float, *, is_live: bool, is_durable: bool
+) -> StateInfo:
+    """Put what is known of a state into the callers' form."""
+    dropped: tuple[Dropped, ...] = () if state is None else state.dropped
+    return StateInfo(
+        session_id=session_id,
+        size_bytes=0 if state is None else state.size_bytes,
+        sha256=None if state is None else state.sha256,
+        created_at=None if state is None else state.created_at,
+        expires_at=expires_at,
+        is_live=is_live,
+        is_durable=is_durable,
+        kept=() if state is None else state.kept,
+        dropped=dropped,
+    )

@@ -1,0 +1,180 @@
+"""Files that runs leave: into the store, and registered once a run has succeeded."""
+
+import asyncio
+import mimetypes
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from trainyard.core import errors
+from trainyard.core.blobs import Blob
+from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.service.contents import CONTENT_LOST, Contents
+from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.store import FileRecord, NewFile, Role
+from trainyard.sandbox.store.files import Saved
+from trainyard.sandbox.store.ids import new_id
+from trainyard.sandbox.types.orders import Place, Report
+
+_ATTEMPTS = 3
+_AT_ONCE = 8
+"""Files that are fetched and stored at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What became of the files of a run.
+
+    Attributes:
+        failed: Outputs that could not be kept, each with its reason.
+    """
+
+    files: Sequence[FileRecord] = ()
+    deleted: Sequence[FileRecord] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+class Outputs:
+    """Registers what lies in workspaces."""
+
+    def __init__(self, parts: Parts, contents: Contents) -> None:
+        self._parts = parts
+        self._contents = contents
+
+    async def register(self, live: LiveSession, report: Report) -> Left:
+        """Make what a run that succeeded has changed the session's; after one that failed only remember what it was."""
+        live.pending |= {change.path for change in report.changed}
+        live.pending_deleted |= set(report.deleted)
+        live.pending -= set(report.deleted)
+        live.pending_deleted -= {change.path for change in report.changed}
+        failed = dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
+        if not report.is_success or not (live.pending or live.pending_deleted):
+            return Left(failed=failed)
+        assert live.box is not None
+        chosen, left_out = self._chosen(live)
+        failed |= dict.fromkeys(left_out, f"one run registers at most {self._parts.limits.output_files} files")
+        gone = [path for path in live.pending_deleted if path in live.files]
+        try:
+            saved, unkept = await self._keep(live, "data", chosen, Role.OUTPUT, gone)
+        except errors.QuotaExhausted as error:  # the next run that succeeds tries again
+            return Left(failed=failed | dict.fromkeys(chosen, error.message))
+        failed |= unkept
+        live.pending = set(left_out)
+        live.pending_deleted.clear()
+        await live.box.accept()
+        return Left(saved.files, [file for file in saved.deleted if file.role is not Role.PENDING], failed)
+
+    async def keep_logs(self, live: LiveSession, report: Report) -> list[FileRecord]:
+        """Keep the whole of outputs of which the answer has but the ends."""
+        assert live.box is not None
+        cut = [name for name, stream in (("stdout", report.stdout), ("stderr", report.stderr)) if stream.is_cut]
+        if not cut:
+            return []
+        try:
+            saved, _ = await self._keep(live, "spool", cut, Role.LOG)
+        except errors.QuotaExhausted:  # head and tail are in the answer
+            return []
+        return saved.files
+
+    async def keep_pending(self, live: LiveSession) -> None:
+        """Write down what runs that failed have left, before the box goes."""
+        chosen, _ = self._chosen(live)
+        new = [path for path in chosen if path not in live.files or live.files[path].role is Role.PENDING]
+        if new:
+            await self._keep(live, "data", new, Role.PENDING)
+
+    # ------------------------------------------------------------------ inside
+
+    def _chosen(self, live: LiveSession) -> tuple[list[str], list[str]]:
+        every = sorted(live.pending)
+        most = self._parts.limits.output_files
+        return every[:most], every[most:]
+
+    async def _keep(
+        self, live: LiveSession, place: Place, paths: Sequence[str], role: Role, gone: Sequence[str] = ()
+    ) -> tuple[Saved, dict[str, str]]:
+        """Store files of the box and name them; a content that was removed meanwhile is fetched again."""
+        assert live.box is not None
+        attempt = 1
+        while True:
+            found, failed = await self._fetch(live.box, place, paths)
+            new = [self._new(live, path, blob, role) for path, blob in found.items()]
+            try:
+                return (await self._change(live, new, gone) if new or gone else Saved()), failed
+            except errors.Unavailable as error:
+                if error.code != CONTENT_LOST or attempt == _ATTEMPTS:
+                    raise
+            attempt += 1
+
+    async def _fetch(self, box: Box, place: Place, paths: Sequence[str]) -> tuple[dict[str, Blob], dict[str, str]]:
+        """Store files of a box; those that are gone are in neither answer."""
+        found: dict[str, Blob] = {}
+        failed: dict[str, str] = {}
+        turn = asyncio.Semaphore(_AT_ONCE)
+        most = self._parts.limits.file_bytes if place == "data" else self._parts.limits.log_bytes + 1
+
+        async def fetch(path: str) -> None:
+            async with turn:
+                try:
+                    found[path] = await self._contents.put(box.get(place, path), most, "produced")
+                except errors.TooLarge as error:
+                    failed[path] = error.message
+                except errors.NotFound:
+                    return
+
+        async with asyncio.TaskGroup() as group:
+            for path in paths:
+                group.create_task(fetch(path))
+        return {path: found[path] for path in paths if path in found}, failed
+
+    def _new(self, live: LiveSession, path: str, blob: Blob, role: Role) -> NewFile:
+        known = live.files.get(path)
+        kind = content_type(path) if known is None else known.content_type
+        if role is Role.LOG:
+            path, kind = f"logs/{new_id()[:8]}-{path}.txt", "text/plain; charset=utf-8"
+        return NewFile(
+            path=path,
+            sha256=blob.sha256,
+            size_bytes=blob.size_bytes,
+            role=role,
+            content_type=kind,
+            origin=None if known is None else known.origin,
+        )
+
+    async def _change(self, live: LiveSession, new: Sequence[NewFile], gone: Collection[str]) -> Saved:
+        saved = await self.change(live, new, gone)
+        for file in saved.files:
+            if file.role is not Role.LOG:
+                live.placed[file.path] = file.sha256
+        for file in saved.deleted:
+            live.placed.pop(file.path, None)
+        return saved
+
+    async def change(self, live: LiveSession, new: Sequence[NewFile], gone: Collection[str]) -> Saved:
+        """Change the files of a session that is held here."""
+        parts = self._parts
+        if not live.is_stored:
+            raise AssertionError("a session gets its row before its files")
+        saved = await self._contents.named(
+            lambda: parts.stored(
+                parts.files.change,
+                live.id,
+                new,
+                gone,
+                parts.clock.now(),
+                max_bytes=parts.limits.stored_bytes,
+                hold=live.hold,
+            ),
+            [file.sha256 for file in new],
+        )
+        live.revision += 1
+        live.files.update((file.path, file) for file in saved.files)
+        for file in saved.deleted:
+            live.files.pop(file.path, None)
+        parts.finish(self._contents.collect_later(saved.freed))
+        return saved
+
+
+def content_type(path: str) -> str:
+    """Guess the type of a file by its name."""
+    return mimetypes.guess_type(path)[0] or "application/octet-stream"

@@ -1,0 +1,246 @@
+"""Running code for a caller."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+
+from trainyard.core import errors
+from trainyard.core.db.writer import Write
+from trainyard.core.ledger.types import Work
+from trainyard.core.metering.base import Charge
+from trainyard.core.metering.types import Job, Used
+from trainyard.core.principal import Principal
+from trainyard.sandbox.backends.base import Kept
+from trainyard.sandbox.service import asking, output
+from trainyard.sandbox.service.asking import Asked
+from trainyard.sandbox.service.boxes import Boxes, Readied
+from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.holding import Holding
+from trainyard.sandbox.service.inputs import Inputs
+from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.outputs import Left, Outputs
+from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.store import FileRecord, Role
+from trainyard.sandbox.store.sessions import inserted, used
+from trainyard.sandbox.types.domain import Execute, Executed, StoredFile
+from trainyard.sandbox.types.orders import Reason, Report, Stream
+
+_log = structlog.get_logger("sandbox")
+
+OnEvent = Callable[[Literal["stdout", "stderr"], bytes], None]
+
+ROUTE = "/exec"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run with all that was done after it."""
+
+    kept: Kept
+    left: Left
+    logs: Sequence[FileRecord]
+
+
+class Running:
+    """Runs code in sessions."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        holding: Holding,
+        boxes: Boxes,
+        inputs: Inputs,
+        outputs: Outputs,
+        checkpoints: Checkpoints,
+        on_left: Callable[[LiveSession], None],
+    ) -> None:
+        self._parts = parts
+        self._holding = holding
+        self._boxes = boxes
+        self._inputs = inputs
+        self._outputs = outputs
+        self._checkpoints = checkpoints
+        self._on_left = on_left
+
+    async def execute(
+        self, principal: Principal, request: Execute, on_event: OnEvent | None, request_id: str
+    ) -> Executed:
+        """See `SandboxService.execute`."""
+        asked = asking.read(request, self._parts.languages, self._parts.limits, stream=on_event is not None)
+        job = Job(
+            route=ROUTE,
+            model=f"sandbox/{asked.language.code}",
+            request_id=request_id,
+            prompt_tokens=0,
+            max_completion_tokens=0,
+        )
+        async with await self._parts.meter.open(principal, job) as charge:
+            return await self._execute(principal, asked, on_event, charge)
+
+    async def _execute(self, principal: Principal, asked: Asked, on_event: OnEvent | None, charge: Charge) -> Executed:
+        session_id, entity_id = asked.request.session_id, asked.request.entity_id
+        if session_id is None and entity_id is not None:
+            session_id = (await self._holding.of_entity(principal, entity_id)).id
+        if session_id is None:
+            live = self._holding.begin(principal)
+            async with self._holding.entered_new(live):
+                try:
+                    return await self._in_session(principal, live, asked, on_event, charge)
+                except BaseException:
+                    self._boxes.abandon(live)  # nobody knows its id
+                    raise
+        async with self._holding.entered(principal, session_id) as live:
+            if live.record.kind != "user":
+                raise errors.Conflict(
+                    f"This session keeps the files of an {live.record.kind} and runs nothing; name them in `files`",
+                    code="session_runs_nothing",
+                    param="session_id",
+                )
+            return await self._in_session(principal, live, asked, on_event, charge)
+
+    async def _in_session(
+        self, principal: Principal, live: LiveSession, asked: Asked, on_event: OnEvent | None, charge: Charge
+    ) -> Executed:
+        parts, is_continued = self._parts, live.is_stored
+        if asked.request.files:
+            await self._inputs.take_over(principal, live, asked.request.files)
+        readied = await self._boxes.ready(live, asked.flavor)
+        before = dict(live.files)
+        try:
+            ended = await self._run(live, asked, on_event)
+        except asyncio.CancelledError:
+            self._boxes.abandon(live)
+            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled"))
+            raise
+        except BaseException:
+            self._boxes.abandon(live)
+            raise
+        report = ended.kept.report
+        parts.metrics.end(asked.language.code, report)
+        await self._decide(live, report, asked, is_continued=is_continued)
+        work = Work(
+            cpu_s=report.cpu_s,
+            bytes_in=asked.bytes_in,
+            bytes_out=len(ended.kept.stdout)
+            + len(ended.kept.stderr)
+            + sum(file.size_bytes for file in ended.left.files),
+        )
+        await charge.settle(Used(prompt_tokens=0, completion_tokens=0, work=work), self._row(live))
+        live.hold = live.hold if live.is_stored or live.box is not None else None
+        live.is_stored = True
+        live.used_s = parts.clock.monotonic()
+        self._on_left(live)
+        return self._executed(live, asked, readied, ended, before)
+
+    async def _run(self, live: LiveSession, asked: Asked, on_event: OnEvent | None) -> Ended:
+        box = live.box
+        assert box is not None
+        live.is_running = True
+        try:
+            kept = await self._parts.builds.run(
+                box,
+                asked.language,
+                asked.order,
+                tenant=live.record.tenant,
+                stdin=asked.request.stdin,
+                on_output=on_event,
+            )
+        except errors.Unavailable as error:
+            if box.is_alive:
+                raise
+            _log.warning("box_ended", session=live.id, box=box.id, reason=error.message)
+            self._boxes.abandon(live)
+            return Ended(_ended_with_its_box(), Left(), ())
+        finally:
+            live.is_running = False
+        report = kept.report
+        if report.stdout.is_cut or report.stderr.is_cut or report.changed or report.deleted:
+            await self._holding.store(live)
+        logs = await self._outputs.keep_logs(live, report)
+        return Ended(kept, await self._outputs.register(live, report), logs)
+
+    async def _decide(self, live: LiveSession, report: Report, asked: Asked, *, is_continued: bool) -> None:
+        """Keep the box where there is something in it that costs time to bring back."""
+        if live.box is None:
+            return
+        live.variables = report.variables
+        if report.was_reset:  # what the last checkpoint has comes back before the next run
+            live.is_dirty, live.is_reset = False, True
+        elif report.is_fresh:
+            await self._checkpoints.forget(live)
+        elif asked.order.program is None:
+            live.is_dirty = True
+        is_empty = report.is_fresh and not live.pending and not live.pending_deleted
+        if is_empty and not (is_continued and live.files):
+            self._boxes.abandon(live)
+
+    def _row(self, live: LiveSession) -> Write:
+        if not live.is_stored:
+            return inserted(self._holding.row(live, is_held=live.box is not None))
+        now = self._parts.clock.now()
+        return used(live.id, now, now + self._parts.settings.session_ttl_s)
+
+    def _executed(
+        self, live: LiveSession, asked: Asked, readied: Readied, ended: Ended, before: Mapping[str, FileRecord]
+    ) -> Executed:
+        report, left = ended.kept.report, ended.left
+        return Executed(
+            session_id=live.id,
+            language=asked.language.code,
+            stdout=output.shown(ended.kept.stdout, report.stdout),
+            stderr=output.shown(ended.kept.stderr, report.stderr),
+            stdout_stream=report.stdout,
+            stderr_stream=report.stderr,
+            exit_code=report.exit_code,
+            signal=report.signal,
+            reason=report.reason,
+            phase=report.phase,
+            wall_s=report.wall_s,
+            cpu_s=report.cpu_s,
+            peak_memory_bytes=report.peak_memory_bytes,
+            results=tuple(report.results),
+            files=_shown(live, left.files),
+            inherited=_shown(live, [file for file in live.files.values() if _is_as_it_was(file, before)]),
+            deleted=_shown(live, left.deleted),
+            logs=_shown(live, ended.logs),
+            failed_files={**dict(readied.unplaced), **left.failed},
+            is_new_runtime=readied.is_new_runtime,
+            restored=readied.restored,
+            lost=readied.lost,
+            state=live.state_info(self._parts.clock.now() + self._parts.settings.session_ttl_s),
+        )
+
+
+def _is_as_it_was(file: FileRecord, before: Mapping[str, FileRecord]) -> bool:
+    return file.role is Role.INPUT and file.path in before and before[file.path].sha256 == file.sha256
+
+
+def _shown(live: LiveSession, files: Sequence[FileRecord]) -> tuple[StoredFile, ...]:
+    return tuple(file.stored(live.record.shelf) for file in files)
+
+
+def _ended_with_its_box() -> Kept:
+    """Make the report of a run whose box ended under it: killed from outside, mostly for the memory of the machine."""
+    nothing = Stream(kept_bytes=0, head_bytes=0, total_bytes=0)
+    report = Report(
+        exit_code=None,
+        signal="SIGKILL",
+        reason=Reason.KILLED,
+        phase="run",
+        wall_s=0.0,
+        cpu_s=0.0,
+        peak_memory_bytes=0,
+        stdout=nothing,
+        stderr=nothing,
+        results=[],
+        changed=[],
+        deleted=[],
+        skipped=[],
+        variables=0,
+        is_fresh=True,
+        was_reset=True,
+    )
+    return Kept(report, b"", b"")

@@ -1,0 +1,89 @@
+"""Sessions as a whole: listed, interrupted, ended, removed."""
+
+from trainyard.core import errors
+from trainyard.core.principal import Principal
+from trainyard.sandbox.service.boxes import Boxes
+from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.collecting import Collecting
+from trainyard.sandbox.service.holding import Holding
+from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.store.sessions import Listed
+from trainyard.sandbox.types.domain import SessionInfo
+
+_MOST = 1000
+
+
+class Seeing:
+    """Sessions for callers."""
+
+    def __init__(
+        self, parts: Parts, holding: Holding, boxes: Boxes, checkpoints: Checkpoints, collecting: Collecting
+    ) -> None:
+        self._parts = parts
+        self._holding = holding
+        self._boxes = boxes
+        self._checkpoints = checkpoints
+        self._collecting = collecting
+
+    async def sessions(self, principal: Principal, *, everyone: bool) -> list[SessionInfo]:
+        """See `SandboxService.list_sessions`."""
+        if everyone and not principal.is_admin:
+            raise errors.Forbidden("Only a key with the scope admin sees the sessions of others")
+        owner = None if everyone else principal.user
+        listed = await self._parts.stored(
+            self._parts.sessions.listed, principal.tenant, owner, self._parts.clock.now(), _MOST
+        )
+        return [self._shown(one) for one in listed]
+
+    async def interrupt(self, principal: Principal, session_id: str) -> bool:
+        """See `SandboxService.interrupt`."""
+        session = await self._holding.find(principal, session_id)
+        live = self._holding.sessions.get(session_id)
+        if live is not None and live.box is not None:
+            if live.is_running:
+                await live.box.interrupt()
+            return live.is_running
+        if session.holder in (None, self._parts.holder):
+            return False
+        return await self._parts.stored(self._parts.sessions.want, session_id, "interrupt", self._parts.clock.now())
+
+    async def kill(self, principal: Principal, session_id: str) -> bool:
+        """See `SandboxService.kill_session`."""
+        session = await self._holding.find(principal, session_id)
+        live = self._holding.sessions.get(session_id)
+        if live is None or live.box is None:
+            if session.holder not in (None, self._parts.holder):
+                async with self._holding.entered(principal, session_id):
+                    return True
+            return False
+        if live.lock.locked():
+            self._boxes.abandon(live)  # what runs, ends with its box
+            return True
+        async with self._holding.locked(live):
+            await self._checkpoints.write(live)
+            self._boxes.abandon(live)
+            await self._boxes.let_go(live)
+        return True
+
+    async def delete(self, principal: Principal, session_id: str) -> None:
+        """See `SandboxService.delete_session`."""
+        async with self._holding.entered(principal, session_id) as live:
+            self._boxes.abandon(live)
+            await self._collecting.remove(session_id)
+
+    def _shown(self, listed: Listed) -> SessionInfo:
+        session = listed.session
+        live = self._holding.sessions.get(session.id)
+        is_here = live is not None and live.has_live_box
+        return SessionInfo(
+            id=session.id,
+            entity_id=session.entity_id,
+            created_at=session.created_at,
+            used_at=session.used_at,
+            expires_at=session.expires_at,
+            is_live=is_here or session.holder not in (None, self._parts.holder),
+            memory_bytes=live.memory_bytes if live is not None else 0,
+            files=listed.files,
+            state_bytes=listed.state_bytes,
+            shelf=session.shelf,
+        )
