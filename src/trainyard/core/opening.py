@@ -25,7 +25,8 @@ def database(effective: Settings) -> Database:
 
 def keys(effective: Settings, opened: Database, clock: Clock) -> APIKeyManager:
     """Open the key store under the pepper and the default limits of this server."""
-    return APIKeyManager(opened, derive_pepper(secret(effective)), clock, effective.limits)
+    static = None if effective.static_keys is None else effective.static_keys.get_secret_value()
+    return APIKeyManager(opened, derive_pepper(secret(effective)), clock, effective.limits, static_keys=static)
 
 
 def blobs(effective: Settings) -> BlobStore:

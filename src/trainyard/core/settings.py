@@ -1,5 +1,6 @@
 """The settings: one frozen object, read once at start and handed to whoever needs a part of it."""
 
+import ipaddress
 import re
 import zoneinfo
 from collections.abc import Mapping
@@ -35,12 +36,24 @@ class ServerSettings(_Section):
         default=600.0, gt=0, le=86_400, description="Longest time for one generation, to its last token."
     )
     drain_s: float = Field(default=30.0, ge=0, le=3600, description="Seconds that running requests get at shutdown.")
+    tls_cert: Path | None = Field(
+        default=None, description="PEM file with the certificate and its chain; then HTTPS is spoken, and only that."
+    )
+    tls_key: Path | None = Field(default=None, description="PEM file with the key of `tls_cert`, not encrypted.")
+    tls_self_signed: bool = Field(
+        default=False, description="Speak HTTPS with a certificate that is made and kept in the data directory."
+    )
     workers: int = Field(
         default=1,
         ge=1,
         le=64,
         description="HTTP processes; more than one needs `redis.url`, where they count limits.",
     )
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether it is HTTPS that clients speak."""
+        return self.tls_self_signed or self.tls_cert is not None
 
 
 class DatabaseSettings(_Section):
@@ -332,6 +345,15 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         default=None, min_length=16, repr=False, description="Pepper of keys; null keeps one in the data directory."
     )
+    static_keys: SecretStr | None = Field(
+        default=None,
+        repr=False,
+        description="Keys of any form that work beside those of the database: `KEY` or "
+        "`KEY;scopes=generate+execute;tenant=lab;user=ada`, several with commas between them.",
+    )
+    allow_public_static_keys: bool = Field(
+        default=False, description="Accept static keys also where `server.host` can be reached from other machines."
+    )
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     redis: RedisSettings = RedisSettings()
@@ -404,8 +426,25 @@ def _validated(values: Mapping[str, object], origins: list[Origin]) -> Settings:
     return settings
 
 
+def _is_loopback(server: ServerSettings) -> bool:
+    if server.host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(server.host).is_loopback
+    except ValueError:  # a name, which may lead anywhere
+        return False
+
+
 def _check_together(settings: Settings) -> None:
     """Refuse values that are right alone and wrong beside another."""
+    server = settings.server
+    if (server.tls_cert is None) != (server.tls_key is None):
+        raise errors.ConfigError("server.tls_cert and server.tls_key go together; set both", param="server.tls_cert")
+    if server.tls_self_signed and server.tls_cert is not None:
+        raise errors.ConfigError(
+            "server.tls_self_signed makes a certificate, and server.tls_cert names one; set one of them",
+            param="server.tls_self_signed",
+        )
     _check_blobs(settings.blobs)
     if settings.redis.url is None:
         needed_by = {"server.workers": settings.server.workers > 1, "cache.shared": settings.cache.shared == "redis"}
@@ -414,6 +453,12 @@ def _check_together(settings: Settings) -> None:
                 f"{name} needs a Redis that all processes count in; set redis.url, such as redis://127.0.0.1:6379/0",
                 param=name,
             )
+    if settings.static_keys is not None and not settings.allow_public_static_keys and not _is_loopback(settings.server):
+        raise errors.ConfigError(
+            f"static_keys work on this machine alone, and server.host is {settings.server.host}; listen on 127.0.0.1, "
+            "make keys with `trainyard keys create`, or set allow_public_static_keys",
+            param="static_keys",
+        )
     if settings.limits.time_zone not in zoneinfo.available_timezones():
         raise errors.ConfigError(
             f"limits.time_zone: {settings.limits.time_zone!r} is no zone of the IANA database, such as Europe/Berlin",

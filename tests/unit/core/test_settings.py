@@ -128,3 +128,50 @@ def test_the_database_is_in_the_data_directory_unless_configured(tmp_path: Path)
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         Settings().server.port = 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_static_keys_work_where_only_this_machine_can_reach_them(host: str) -> None:
+    made = settings.load({"server.host": host}, environ={"TRAINYARD_STATIC_KEYS": "some-key-of-mine"})
+    assert made.static_keys is not None
+    assert made.static_keys.get_secret_value() == "some-key-of-mine"
+    assert "some-key-of-mine" not in repr(made)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "yard.example"])  # noqa: S104 - what is refused
+def test_static_keys_are_refused_where_others_can_reach_them(host: str) -> None:
+    environ = {"TRAINYARD_STATIC_KEYS": "some-key-of-mine"}
+    with pytest.raises(errors.ConfigError, match="allow_public_static_keys") as refused:
+        settings.load({"server.host": host}, environ=environ)
+    assert "some-key-of-mine" not in refused.value.message
+    assert settings.load({"server.host": host}, environ=environ | {"TRAINYARD_ALLOW_PUBLIC_STATIC_KEYS": "true"})
+    assert settings.load({"server.host": host}, environ={})
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_tls"),
+    [
+        ({}, False),
+        ({"server.tls_self_signed": "true"}, True),
+        ({"server.tls_self_signed": "false"}, False),
+        ({"server.tls_cert": "c.pem", "server.tls_key": "k.pem"}, True),
+    ],
+)
+def test_a_certificate_means_https(flags: dict[str, str], is_tls: bool) -> None:
+    assert settings.load(flags, environ={}).server.speaks_tls is is_tls
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"server.tls_cert": "c.pem"}, "go together"),
+        ({"server.tls_key": "k.pem"}, "go together"),
+        (
+            {"server.tls_cert": "c.pem", "server.tls_key": "k.pem", "server.tls_self_signed": "true"},
+            "set one of them",
+        ),
+    ],
+)
+def test_half_a_certificate_and_two_of_them_are_refused(flags: dict[str, str], message: str) -> None:
+    with pytest.raises(errors.ConfigError, match=message):
+        settings.load(flags, environ={})

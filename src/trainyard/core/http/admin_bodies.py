@@ -241,7 +241,10 @@ class KeyInfo(Result):
     """A key, without anything that would help to guess it."""
 
     id: str = Field(description="`key_…`, for the routes of this key.")
-    prefix: str = Field(description="First 11 characters of the key, for people to recognise it.")
+    prefix: str = Field(description="First 11 characters of the key (static keys: three at most), to recognise it.")
+    source: Literal["stored", "static"] = Field(
+        description="`stored` in the database, or `static` in the server's settings, where alone it can be changed."
+    )
     tenant: str = Field(description="Organisation.")
     user_id: str = Field(description="Owner inside the tenant.")
     description: str = Field(description="For people.")

@@ -12,6 +12,7 @@ from trainyard.core.keys import format, minting
 from trainyard.core.keys.authority import Authority
 from trainyard.core.keys.bars import NO_LIMITS, NO_QUOTA, OwnLimits, OwnQuota
 from trainyard.core.keys.live import LiveKeys, prove_pepper
+from trainyard.core.keys.static import VARIABLE
 from trainyard.core.keys.store import keys as rows
 from trainyard.core.keys.types import ALL, KeyPatch, KeyRecord, NewKey
 
@@ -205,7 +206,12 @@ class KeyChanges:
         return after
 
     def _found(self, connection: Connection, key_id: str, by: Authority | None) -> KeyRecord:
-        """Find a key by its id; whoever owns the data directory can give the key itself too."""
+        """Find a key that can be changed by its id; whoever owns the data directory can give the key itself too."""
+        static = self._live.static(key_id)
+        if static is not None and (by is None or by.sees(static.tenant)):
+            raise errors.Conflict(
+                f"{static.id} stands in {VARIABLE}; change it there and start the server again", code="static_key"
+            )
         text = format.canonical(key_id) if by is None else None
         digest = format.digest(text, self._pepper) if text else None
         record = rows.find(connection, key_id=key_id, digest=digest) if format.can_be_id(key_id) else None

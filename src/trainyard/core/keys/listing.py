@@ -15,6 +15,7 @@ def key(record: KeyRecord, defaults: LimitSettings, now: float) -> dict[str, obj
     return {
         "id": record.id,
         "prefix": record.prefix,
+        "source": record.source,
         "tenant": record.tenant,
         "user_id": record.user,
         "description": record.description,

@@ -10,6 +10,7 @@ from trainyard.core.db import Database, epochs
 from trainyard.core.keys import bars, format, guests
 from trainyard.core.keys.authority import Authority
 from trainyard.core.keys.snapshot import Snapshot
+from trainyard.core.keys.static import StaticKeys
 from trainyard.core.keys.store import EPOCH
 from trainyard.core.keys.store import keys as rows
 from trainyard.core.keys.store import tenants as tenant_rows
@@ -36,11 +37,14 @@ _UNKNOWN = "Invalid API key: it is unknown or was revoked"
 class LiveKeys:
     """Recognises keys without a query, and knows when to look at the database again."""
 
-    def __init__(self, database: Database, pepper: bytes, clock: Clock, defaults: LimitSettings) -> None:
+    def __init__(
+        self, database: Database, pepper: bytes, clock: Clock, defaults: LimitSettings, static: StaticKeys
+    ) -> None:
         self._database = database
         self._pepper = pepper
         self._clock = clock
         self._defaults = _checked(defaults)
+        self._static = static
         self._snapshot: Snapshot | None = None
         self._checked_at = 0.0
         self._refreshing = threading.Lock()
@@ -58,10 +62,10 @@ class LiveKeys:
             errors.Unauthenticated: Unknown, revoked, expired or malformed; the message does not tell which, but for
                 an expired key, whose owner has proved to have it.
         """
-        text, snapshot = format.canonical(key), self._snapshot
+        snapshot = self._snapshot
         if snapshot is None:
             raise errors.Unauthenticated(_UNKNOWN)
-        return snapshot.principal(self._accepted(snapshot.find(text, self._pepper) if text else None))
+        return snapshot.principal(self._accepted(self._find(snapshot, key)))
 
     def recognise_fresh(self, key: str | None) -> Principal | None:
         """Do as `recognise` when the snapshot is new enough for this key; None when the database has to be read first.
@@ -76,9 +80,8 @@ class LiveKeys:
         if proven is not None:
             self._accepted(proven[0])
             return proven[1]
-        text = format.canonical(key)
-        record = snapshot.find(text, self._pepper) if text else None
-        if record is None and text is not None and age_s >= MISS_S:
+        record = self._find(snapshot, key)
+        if record is None and age_s >= MISS_S and format.canonical(key) is not None:
             return None
         return snapshot.prove(str(key), self._accepted(record))
 
@@ -106,6 +109,10 @@ class LiveKeys:
         if record is None:
             raise errors.Unauthenticated(_UNKNOWN)
         return Authority(record, self.subjects(principal)[0], self._defaults)
+
+    def static(self, key_id: str) -> KeyRecord | None:
+        """Find a key of the settings by its id."""
+        return self._static.show(key_id)
 
     @property
     def defaults(self) -> LimitSettings:
@@ -165,22 +172,30 @@ class LiveKeys:
         now = self._clock.now()
         if not record.is_valid(now):
             raise errors.Unauthenticated("Invalid API key: it has expired; ask for a new one")
-        self._used_at[record.id] = now
+        if record.source == "stored":  # the others have no row for it
+            self._used_at[record.id] = now
         return record
+
+    def _find(self, snapshot: Snapshot, key: str | None) -> KeyRecord | None:
+        """Find whose key a text is, in the settings and in the database."""
+        text = format.canonical(key)
+        stored = snapshot.find(text, self._pepper) if text else None
+        return stored or (self._static.find(key) if key else None)
 
     def _is_older(self, age_s: float) -> bool:
         return self._snapshot is None or self._clock.monotonic() - self._checked_at >= age_s
 
     def _is_unknown(self, key: str | None) -> bool:
-        text = format.canonical(key)
-        return text is not None and (self._snapshot is None or self._snapshot.find(text, self._pepper) is None)
+        if format.canonical(key) is None:
+            return False
+        return self._snapshot is None or self._find(self._snapshot, key) is None
 
     def _load(self) -> None:
         prove_pepper(self._database, self._pepper)
         with self._database.read() as connection:
             version = epochs.read_epoch(connection, EPOCH)
             records, tenants = rows.live(connection), tenant_rows.every(connection)
-        self._snapshot = Snapshot(version, records, tenants, self._defaults)
+        self._snapshot = Snapshot(version, [*self._static.records, *records], tenants, self._defaults)
 
 
 def _checked(defaults: LimitSettings) -> LimitSettings:

@@ -9,6 +9,7 @@ from trainyard.core.keys import listing
 from trainyard.core.keys.authority import Authority
 from trainyard.core.keys.changes import KeyChanges
 from trainyard.core.keys.live import LiveKeys
+from trainyard.core.keys.static import StaticKeys
 from trainyard.core.keys.store import keys as rows
 from trainyard.core.keys.store.keys import Which
 from trainyard.core.keys.tenants import TenantRegistry
@@ -32,7 +33,15 @@ class APIKeyManager(KeyChanges):
             of the first key of a chain of rotations, so that a rotation resets nothing. As `LiveKeys.subjects`.
     """
 
-    def __init__(self, database: Database, pepper: bytes, clock: Clock, limits: LimitSettings | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        pepper: bytes,
+        clock: Clock,
+        limits: LimitSettings | None = None,
+        *,
+        static_keys: str | None = None,
+    ) -> None:
         """Keep the parts; the database is not touched before the first use.
 
         Args:
@@ -40,11 +49,13 @@ class APIKeyManager(KeyChanges):
             pepper: Secret bytes that are not in the database; see `derive_pepper`.
             clock: For creation, expiry and freshness.
             limits: Of keys that have none of their own; no bars when left out.
+            static_keys: Keys that are in no database; see `static.StaticKeys.read`.
 
         Raises:
-            errors.ConfigError: The time zone of the limits does not exist.
+            errors.ConfigError: The time zone of the limits does not exist, or the static keys cannot be understood.
         """
-        live = LiveKeys(database, pepper, clock, limits or LimitSettings())
+        self._static = StaticKeys.read(static_keys, pepper, clock.now())
+        live = LiveKeys(database, pepper, clock, limits or LimitSettings(), self._static)
         super().__init__(database, pepper, clock, live)
         self.tenants = TenantRegistry(database, clock, live)
         self.recognise_fresh = live.recognise_fresh
@@ -121,6 +132,9 @@ class APIKeyManager(KeyChanges):
         Raises:
             errors.NotFound: There is no such key, or none that `by` sees.
         """
+        static = self._static.show(key_id)
+        if static is not None and (by is None or by.sees(static.tenant)):
+            return static
         self.flush()
         with self._database.read() as connection:
             return self._found(connection, key_id, by)
@@ -128,24 +142,32 @@ class APIKeyManager(KeyChanges):
     def page(
         self, which: Which, limit: int, offset: int = 0, *, by: Authority | None = None
     ) -> tuple[list[KeyRecord], int]:
-        """List keys, oldest first, and count all that fit; those of tenants that `by` does not see fit nothing."""
+        """List keys, static ones and then oldest first, and count all that fit.
+
+        Those of tenants that `by` does not see fit nothing.
+        """
         self.flush()
         if by is not None and not by.is_operator:
             if which.tenant not in (None, by.tenant):
                 return [], 0
             which = replace(which, tenant=by.tenant)
+        static = [record for record in self._static.records if which.fits(record)]
+        first = static[offset : offset + limit]
         with self._database.read() as connection:
-            return rows.page(connection, which, self._clock.now(), limit, offset)
+            rest, total = rows.page(
+                connection, which, self._clock.now(), limit - len(first), max(offset - len(static), 0)
+            )
+        return first + rest, len(static) + total
 
     def list_keys(self, user: str | None = None, tenant: str | None = None) -> list[dict[str, object]]:
-        """List keys that are not revoked, oldest first, without anything that would help to guess one.
+        """List keys that are not revoked, as `page` does, without anything that would help to guess one.
 
         Returns:
             Dicts as `describe` makes them.
         """
         self.flush()
         with self._database.read() as connection:
-            records = rows.live(connection)
+            records = [*self._static.records, *rows.live(connection)]
         return [
             self.describe(record)
             for record in records
@@ -156,9 +178,10 @@ class APIKeyManager(KeyChanges):
         """Show a record as people see it.
 
         Returns:
-            `id`, `prefix`, `tenant`, `user_id`, `description`, `scopes` (sorted list), `status` (`active`, `expired` or
-            `revoked`), `created_at`, `expires_at`, `revoked_at`, `last_used`, `replaced_by`, `account`, `limits` and
-            `quota` as they are set, `effective_limits` and `effective_quota` with the server's defaults filled in.
+            `id`, `prefix`, `source` (`stored` or `static`), `tenant`, `user_id`, `description`, `scopes` (sorted list),
+            `status` (`active`, `expired` or `revoked`), `created_at`, `expires_at`, `revoked_at`, `last_used`,
+            `replaced_by`, `account`, `limits` and `quota` as they are set, `effective_limits` and `effective_quota`
+            with the server's defaults filled in.
         """
         return listing.key(record, self.defaults, self._clock.now())
 

@@ -12,6 +12,9 @@ from trainyard.core.principal import SCOPES, Principal
 ALL: tuple[str, ...] = SCOPES
 """Every scope; what a key gets when nothing else is said."""
 
+STATIC_ID = "static_"
+"""How the ids of keys of the settings begin; the others begin with `key_`."""
+
 OPERATORS = "default"
 """The tenant whose administrators look after the whole server: the one in which the first key is made."""
 
@@ -62,6 +65,11 @@ class KeyRecord:
         if self.revoked_at is not None:
             return "revoked"
         return "active" if self.is_valid(now) else "expired"
+
+    @property
+    def source(self) -> str:
+        """Where it stands: `stored` in the database, or `static` in the settings, where alone it can be changed."""
+        return "static" if self.id.startswith(STATIC_ID) else "stored"
 
     def principal(self) -> Principal:
         """Who acts when this key is shown."""

@@ -62,6 +62,7 @@ def test_a_list_shows_what_the_guide_names_and_never_the_digest(keys: APIKeyMana
     assert listed == {
         "id": new.record.id,
         "prefix": new.key[:11],
+        "source": "stored",
         "tenant": "default",
         "user_id": "ada",
         "description": "laptop",

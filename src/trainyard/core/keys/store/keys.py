@@ -107,6 +107,15 @@ class Which:
     scope: str | None = None
     status: Status = "live"
 
+    def fits(self, record: KeyRecord) -> bool:
+        """Whether a list has a key of the settings, which works as long as it stands there."""
+        return (
+            self.tenant in (None, record.tenant)
+            and self.user in (None, record.user)
+            and (self.scope is None or self.scope in record.scopes)
+            and self.status in ("live", "active", "all")
+        )
+
 
 def page(connection: Connection, which: Which, now: float, limit: int, offset: int) -> tuple[list[KeyRecord], int]:
     """List keys, oldest first, and count all that a list without `limit` would have."""

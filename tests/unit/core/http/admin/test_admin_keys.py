@@ -39,6 +39,7 @@ def test_a_made_key_is_shown_once_and_works(office: Office) -> None:
     assert made == {
         "id": made["id"],
         "prefix": key[:11],
+        "source": "stored",
         "tenant": "lab",
         "user_id": "bob",
         "description": "nightly",
