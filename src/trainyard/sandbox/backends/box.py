@@ -144,6 +144,11 @@ class RunnerBox:
         """Whether its runner is connected."""
         return self._is_alive
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it works on an order that others wait for."""
+        return self._turn.locked()
+
     async def run(self, order: Order, stdin: bytes = b"", on_output: OnOutput | None = None) -> Kept:
         """Run code to its end; see `Box.run`."""
         async with self._turn:

@@ -73,7 +73,7 @@ def enter(plan: Plan) -> None:
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")  # noqa: S108 - a mount point
     for name in (_NEW, _OLD):
-        os.mkdir(f"/tmp{name}")  # noqa: PTH102 - paths are text here  # noqa: S108 - a mount point
+        os.mkdir(f"/tmp{name}")  # noqa: PTH102, S108 - paths are text here, and this is a mount point
     kernel.pivot_root("/tmp", f"/tmp{_OLD}")  # noqa: S108 - a mount point
     os.chdir("/")
     kernel.mount("tmpfs", _NEW, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, _SIZE)

@@ -1,0 +1,104 @@
+"""The backend of one machine: pools over zygotes."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from trainyard.core import errors
+from trainyard.core.clock import Clock, SystemClock
+from trainyard.core.settings import SandboxSettings
+from trainyard.sandbox.backends.base import Layer, Running
+from trainyard.sandbox.backends.box import RunnerBox
+from trainyard.sandbox.backends.local import places
+from trainyard.sandbox.backends.local.link import Link
+from trainyard.sandbox.backends.local.pool import Pool
+from trainyard.sandbox.backends.local.ward import Ward
+from trainyard.sandbox.types.orders import Flavor
+
+_START_S: Final = 20.0
+"""How long the zygotes get to come up; later they are found by the pools."""
+_LOOK_S: Final = 0.05
+
+
+class LocalBackend:
+    """Implements `Backend` with namespaces of this machine.
+
+    Args:
+        sockets: Directory where the zygotes listen.
+        has_packages: Whether there is a science zygote; without it science boxes are lean ones.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, settings: SandboxSettings, sockets: Path, *, has_packages: bool, clock: Clock | None = None
+    ) -> None:
+        self._settings = settings
+        self._ward = Ward()
+        clock = clock or SystemClock()
+        sizes: dict[Flavor, int] = {"lean": settings.warm}
+        if has_packages:
+            sizes["science"] = settings.warm_science
+        self._links: dict[Flavor, Link] = {flavor: Link(places.socket_of(sockets, flavor)) for flavor in sizes}
+        self._pools: dict[Flavor, Pool] = {
+            flavor: Pool(self._links[flavor], self._ward, flavor, size, settings.max_boxes, clock)
+            for flavor, size in sizes.items()
+        }
+        self._layers: list[Layer] = []
+
+    async def start(self) -> None:
+        """Begin to keep boxes ready.
+
+        Raises:
+            errors.StartupError: A layer that is required does not hold here, and `sandbox.allow_weaker` is not set.
+        """
+        self._layers = await self._first_answer()
+        missing = [layer for layer in self._layers if layer.is_required and not layer.is_held]
+        if missing and not self._settings.allow_weaker:
+            faults = "; ".join(f"{layer.name}: {layer.detail}" for layer in missing)
+            raise errors.StartupError(
+                f"this machine does not isolate code well enough: {faults}. `trainyard doctor` shows every layer; "
+                "sandbox.allow_weaker starts anyway, sandbox.enabled: false leaves the sandbox out",
+                code="sandbox_too_weak",
+                param="sandbox.allow_weaker",
+            )
+        for pool in self._pools.values():
+            pool.start()
+
+    async def _first_answer(self) -> list[Layer]:
+        """Ask the lean zygote, which may be starting; nothing when it does not come up."""
+        deadline = asyncio.get_running_loop().time() + _START_S
+        while True:
+            try:
+                return await self._links["lean"].layers()
+            except errors.Unavailable:
+                if asyncio.get_running_loop().time() > deadline:
+                    return []
+                await asyncio.sleep(_LOOK_S)
+
+    async def take(self, flavor: Flavor, tenant: str) -> RunnerBox:
+        """Give a fresh box; whose it is does not matter, since none is used twice."""
+        held = await (self._pools.get(flavor) or self._pools["lean"]).take()
+        held.is_taken = True
+        return held.box
+
+    async def ping(self) -> None:
+        """Return when a zygote answers and makes boxes."""
+        self._layers = await self._links["lean"].layers()
+
+    def layers(self) -> Sequence[Layer]:
+        """Tell what isolates its boxes here."""
+        science = "science" in self._pools
+        detail = "loaded in science boxes" if science else "none; `trainyard sandbox setup` installs them"
+        return [*self._layers, Layer("packages", science, detail, is_required=False)]
+
+    def running(self) -> Sequence[Running]:
+        """List its boxes, warm ones included."""
+        return self._ward.running()
+
+    async def aclose(self) -> None:
+        """End every box."""
+        for pool in self._pools.values():
+            await pool.stop()
+        await self._ward.end_all()

@@ -1,0 +1,87 @@
+"""The boxes of one HTTP process, from the zygote's answer until their namespaces are gone."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass, field
+
+from trainyard.sandbox.backends.base import Running
+from trainyard.sandbox.backends.box import RunnerBox
+from trainyard.sandbox.backends.local.link import Link
+from trainyard.sandbox.types.orders import Flavor
+
+
+@dataclass(eq=False)
+class Held:
+    """A box that lives.
+
+    Attributes:
+        pidfd: Of its process 1; readable when that has ended, and with it every process of its namespace.
+    """
+
+    box: RunnerBox
+    flavor: Flavor
+    pid: int
+    pidfd: int
+    is_taken: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Ward:
+    """Knows every box of this process, and ends each completely."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether any of them works on something."""
+        return any(held.box.is_busy for held in self._held.values())
+
+    async def admit(self, link: Link, flavor: Flavor) -> Held:
+        """Have a box made and take it in.
+
+        Raises:
+            errors.Unavailable: None can be made.
+        """
+        opened = await link.open()
+        box_id = f"{flavor}-{opened.pid}"
+
+        async def end() -> None:
+            await self._end(held)
+
+        try:
+            box = await RunnerBox.connect(opened.control, box_id, end)
+        except BaseException:
+            opened.control.close()
+            os.close(opened.pidfd)
+            raise
+        held = Held(box, flavor, opened.pid, opened.pidfd)
+        self._held[box_id] = held
+        asyncio.get_running_loop().add_reader(held.pidfd, self._ended, held)
+        return held
+
+    async def _end(self, held: Held) -> None:
+        """Kill process 1 and wait until the kernel has ended its whole namespace."""
+        if not held.gone.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(held.pidfd, signal.SIGKILL)
+            await held.gone.wait()
+
+    def _ended(self, held: Held) -> None:
+        asyncio.get_running_loop().remove_reader(held.pidfd)
+        os.close(held.pidfd)
+        self._held.pop(held.box.id, None)
+        held.gone.set()
+
+    def running(self) -> list[Running]:
+        """List them."""
+        return [Running(held.box.id, held.pid, held.flavor, held.is_taken) for held in self._held.values()]
+
+    async def end_all(self) -> None:
+        """End every one of them."""
+        await asyncio.gather(*(held.box.close() for held in list(self._held.values())))
