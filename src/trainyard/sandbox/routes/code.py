@@ -1,7 +1,7 @@
 """The API of the code interpreter, at the root and under LibreChat's base URL."""
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from fastapi import APIRouter, Depends
 
@@ -11,9 +11,7 @@ from trainyard.core.http.middleware import BodyBar
 from trainyard.core.settings import SandboxLimits
 from trainyard.sandbox.routes import downloads, exec, files, languages, sessions, states, uploads
 from trainyard.sandbox.routes.access import PREFIXES
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
+from trainyard.sandbox.service import SandboxService
 
 PATHS: Final = re.compile(
     r"(/v1/code)?/(exec|upload|upload/batch|languages|sessions|(files|download|sessions|state)/[^/]+(/.*)?)"
@@ -26,12 +24,12 @@ _FORM_BYTES: Final = 64 << 10
 """What a form adds to one file: its head, and fields."""
 
 
-def hot_routes(service: "SandboxService") -> list[HotRoute]:
+def hot_routes(service: SandboxService) -> list[HotRoute]:
     """Make POST /exec, once for each base."""
     return [exec.route(service, f"{prefix}/exec", _named("execute_code", prefix)) for prefix in PREFIXES]
 
 
-def router(service: "SandboxService") -> APIRouter:
+def router(service: SandboxService) -> APIRouter:
     """Make all other routes, once for each base; every one needs a credential with the scope `execute`."""
     routes = APIRouter()
     for prefix in PREFIXES:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header
@@ -11,10 +11,8 @@ from starlette.responses import Response, StreamingResponse
 
 from trainyard.core import errors
 from trainyard.sandbox.routes.access import Claimed, FileId, Runner, SessionId
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import StoredFile
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
 _ONE_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})", re.ASCII)
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9._-]")
@@ -41,7 +39,7 @@ class Span:
     end: int
 
 
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.get("/download/{session_id}/{file_id}", summary="Download a file", responses=_ANSWERS)

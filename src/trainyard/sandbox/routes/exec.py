@@ -1,7 +1,6 @@
 """POST /exec: run code, and answer with the whole or with events as output appears."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 from trainyard.core import errors
 from trainyard.core.http import leaving
@@ -9,15 +8,13 @@ from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
 from trainyard.core.principal import Principal
 from trainyard.sandbox.routes import answers, asked
 from trainyard.sandbox.routes.events import RunEvents
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types import wire
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
 RAISED = (errors.NotFound, errors.Conflict, errors.LimitReached, errors.QuotaExhausted, errors.DeadlineExceeded)
 
 
-def route(service: "SandboxService", path: str, name: str) -> HotRoute:
+def route(service: SandboxService, path: str, name: str) -> HotRoute:
     """Make the route.
 
     Args:

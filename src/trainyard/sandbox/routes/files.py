@@ -1,7 +1,7 @@
 """Lists of files, single ones, and their removal."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -9,18 +9,16 @@ from starlette.responses import Response
 from trainyard.core.principal import Principal
 from trainyard.sandbox.routes import access, answers
 from trainyard.sandbox.routes.access import Claimed, FileId, Runner, SessionId
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import StoredFile
 from trainyard.sandbox.types.wire_files import FileInfo, FileMetadata, FileName, FileSummary
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
 Detail = Annotated[
     Literal["simple", "summary", "full"], Query(description="How much to tell: names, times, or everything.")
 ]
 
 
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.get("/files/{session_id}", summary="List the files of a session")
@@ -43,7 +41,7 @@ def add(routes: APIRouter, service: "SandboxService") -> None:
         _add_removal(routes, service, path)
 
 
-def _add_removal(routes: APIRouter, service: "SandboxService", path: str) -> None:
+def _add_removal(routes: APIRouter, service: SandboxService, path: str) -> None:
     @routes.delete(path, summary="Remove a file", responses=access.STATE)
     async def delete_file(who: Runner, session_id: SessionId, file_id: FileId, claimed: Claimed) -> Response:
         """Remove a file from its session, and from the workspace of its interpreter."""

@@ -1,17 +1,13 @@
 """GET /languages: what runs here."""
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter
 
 from trainyard.sandbox.routes.access import Runner
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.wire_sessions import LanguageAnswer, LanguageList
 
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
-
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the route."""
 
     @routes.get("/languages", summary="List languages")

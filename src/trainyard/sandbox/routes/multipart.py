@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartCallbacks, MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from trainyard.core import errors
 
@@ -52,15 +52,15 @@ class FormReader:
         self._header: list[bytes] = [b"", b""]
         self._parser = MultipartParser(
             _boundary(content_type),
-            MultipartCallbacks(
-                on_part_begin=self._on_part_begin,
-                on_header_field=self._on_header_field,
-                on_header_value=self._on_header_value,
-                on_header_end=self._on_header_end,
-                on_headers_finished=self._on_headers_finished,
-                on_part_data=self._on_part_data,
-                on_part_end=self._on_part_end,
-            ),
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+            },
             max_header_size=_MAX_HEADER_BYTES,
         )
 

@@ -1,20 +1,16 @@
 """Sessions: what runs, what it holds, and ending it."""
 
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from trainyard.sandbox.routes import access, answers
 from trainyard.sandbox.routes.access import Runner, SessionId
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types import wire_sessions as bodies
 from trainyard.sandbox.types.domain import SessionInfo
 
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
-
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.get("/sessions", summary="List sessions")

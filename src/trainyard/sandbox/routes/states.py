@@ -1,6 +1,6 @@
 """The variables of a session: export, import, removal, and what is known of them."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
@@ -8,11 +8,9 @@ from starlette.responses import Response, StreamingResponse
 from trainyard.sandbox.routes import access, answers
 from trainyard.sandbox.routes.access import Runner, SessionId
 from trainyard.sandbox.routes.downloads import IfNoneMatch, is_known
+from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import StateInfo
 from trainyard.sandbox.types.wire_sessions import DroppedVariable, StateAnswer, StateUploaded
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
 _BYTES: Final[dict[str, Any]] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _CHECKPOINT: Final[dict[int | str, dict[str, Any]]] = {
@@ -21,7 +19,7 @@ _CHECKPOINT: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.get("/state/{session_id}/info", summary="What is known of a session's variables")

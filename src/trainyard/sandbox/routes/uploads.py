@@ -1,7 +1,7 @@
 """POST /upload, all or nothing, and POST /upload/batch, file by file: forms are stored as they come."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypedDict
+from typing import Any, Final, Literal, Self, TypedDict
 
 from fastapi import APIRouter, Request
 
@@ -10,12 +10,9 @@ from trainyard.core.http import error_bodies
 from trainyard.sandbox.routes import asked
 from trainyard.sandbox.routes.access import Runner
 from trainyard.sandbox.routes.multipart import FormReader, Head
-from trainyard.sandbox.service.filing import Uploaded
+from trainyard.sandbox.service import SandboxService, Uploaded
 from trainyard.sandbox.types.domain import Shelf, Upload
 from trainyard.sandbox.types.wire_files import BatchAnswer, BatchFile, UploadAnswer, UploadedFile
-
-if TYPE_CHECKING:
-    from trainyard.sandbox.service import SandboxService
 
 _FILE_FIELDS: Final = ("file", "files")
 _FIELDS: Final = ("kind", "id", "version", "read_only", "entity_id", "session_id")
@@ -71,14 +68,17 @@ class Place(TypedDict):
     shelf: Shelf
 
 
-def add(routes: APIRouter, service: "SandboxService") -> None:
+def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.post("/upload", summary="Upload files", responses=_RAISED, openapi_extra=_FORM)
     async def upload_files(who: Runner, request: Request) -> UploadAnswer:
         """Store files in a session, all of them or none."""
         form = await Form.begin(request)
-        session_id, outcomes = await service.upload(who, form.uploads(), **form.place(), per_file=False)
+        session_id, outcomes = await service.upload(
+            who, form.uploads(), **form.place(), one_by_one=False, request_id=request.state.request_id
+        )
+        assert session_id is not None  # one that stores nothing raises
         stored = [outcome.file for outcome in outcomes if outcome.file is not None]
         files = [UploadedFile(file_id=file.id, filename=file.path, size=file.size_bytes) for file in stored]
         return UploadAnswer(session_id=session_id, storage_session_id=session_id, files=files)
@@ -87,7 +87,9 @@ def add(routes: APIRouter, service: "SandboxService") -> None:
     async def upload_batch(who: Runner, request: Request) -> BatchAnswer:
         """Store what can be stored of several files in a session, and tell of each what became of it."""
         form = await Form.begin(request)
-        session_id, outcomes = await service.upload(who, form.uploads(), **form.place(), per_file=True)
+        session_id, outcomes = await service.upload(
+            who, form.uploads(), **form.place(), one_by_one=True, request_id=request.state.request_id
+        )
         files = [_batched(outcome) for outcome in outcomes]
         succeeded = sum(file.status == "success" for file in files)
         message: Literal["success", "partial_success", "error"] = "partial_success" if succeeded else "error"
