@@ -19,6 +19,11 @@ def attempt(call: Callable[..., Any], *args: Any, **named: Any) -> tuple[Any, st
         return None, told(error)
 
 
+def clean(text: str) -> str:
+    """Make text that UTF-8 can hold, and that is a plain `str`, of any string of the user's."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def told(error: BaseException) -> str:
     """Name an exception in one bounded line, although its own text may be long, hostile or raise."""
     kind = type.__getattribute__(type(error), "__name__")
@@ -26,5 +31,5 @@ def told(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 - the same edge: `__str__` of the user's exception
         text = "its text cannot be had"
-    line = f"{kind}: {text}" if text else str(kind)
+    line = clean(f"{kind}: {text}" if text else str(kind))
     return line if len(line) <= MAX_REASON_CHARS else line[: MAX_REASON_CHARS - 1] + "…"

@@ -115,7 +115,8 @@ class Capture:
 
     def _emit(self, kind: str, data: Data, file: str | None) -> None:
         fitting: Data = {}
-        for mime, content in sorted(data.items(), key=lambda item: len(item[1])):
+        for mime, text in sorted(data.items(), key=lambda item: len(item[1])):
+            content = border.clean(text)
             size_bytes = len(json.dumps(content))
             if self._bytes + size_bytes <= MAX_BYTES:
                 fitting[mime] = content

@@ -15,6 +15,8 @@ from typing import Any
 
 Reduced = tuple[Any, ...]
 
+STREAMS = ("stdin", "stdout", "stderr")
+
 
 def live_globals() -> dict[str, Any]:
     """Stand for the namespace of the session in a pickle; `unpickling` puts the real one in its place."""
@@ -65,7 +67,10 @@ def pickler_class() -> type[Any]:
                 return live_globals, ()
             if isinstance(obj, types.ModuleType) and sys.modules.get(obj.__name__) is obj:
                 return _module(obj.__name__)
-            if isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr, sys.stdin):
+            stream = next((name for name in STREAMS if getattr(sys, name, None) is obj), None)
+            if stream is not None:
+                return getattr, (sys, stream)
+            if isinstance(obj, io.TextIOWrapper):
                 raise TypeError("an open file cannot be kept")
             return super().reducer_override(obj)
 

@@ -94,9 +94,10 @@ class Salvage(pickle._Unpickler):
         """Whether it is not of the pickle: the namespace, modules, and what is found in them by name."""
         if type(item) is types.FunctionType:
             return item.__globals__ is not self._namespace
-        if isinstance(item, type):
-            return item.__dict__.get("__module__") != "__main__"
-        return item is self._namespace or isinstance(item, types.ModuleType | types.BuiltinFunctionType)
+        kinds = type(item).__mro__
+        if type in kinds:
+            return bool(type.__getattribute__(item, "__module__") != "__main__")
+        return item is self._namespace or types.ModuleType in kinds or types.BuiltinFunctionType in kinds
 
     def _made(self, make: Any, *parts: Any, **named: Any) -> Any:
         reason = self.loss((make, parts, named))

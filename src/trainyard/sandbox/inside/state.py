@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, BinaryIO
 
 from trainyard.sandbox.inside import border, container, pickling, salvage, unpickling
 
@@ -120,7 +120,8 @@ class _Pass:
 def dump(namespace: dict[str, Any], skip: Collection[str], path: Path | str, max_bytes: int) -> dict[str, Any]:
     """Write the variables of a namespace into a file; gives the fields of `types.orders.Dumped`.
 
-    Names in `skip` and those with two underscores at both ends are left out silently, for every interpreter has them.
+    Names in `skip` and those with two underscores at both ends are left out silently, for every interpreter has them;
+    so are those that are no identifiers.
 
     Raises:
         OSError: The file cannot be written; none is left behind.
@@ -159,38 +160,41 @@ def load(namespace: dict[str, Any], path: Path | str) -> dict[str, Any]:
 
 
 def _values(
-    header: container.Header, file: Any, mapped: memoryview, namespace: dict[str, Any]
+    header: container.Header, file: BinaryIO, mapped: memoryview, namespace: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     def buffers() -> Iterator[memoryview]:
         return (mapped[begin:end] for begin, end in header.buffers())
 
     names = unpickling.Names(namespace, _foreign(header.python))
     file.seek(header.body_at)
-    whole, failure = border.attempt(_all, unpickling.Reader(file, names, buffers()), header)
+    whole, failure = border.attempt(_all, unpickling.Reader(file, names, buffers()), header, file)
     if failure is None:
         return whole, {}
     file.seek(header.body_at)
-    return _salvaged(salvage.Salvage(file, names, namespace, buffers()), header)
+    return _salvaged(salvage.Salvage(file, names, namespace, buffers()), header, file)
 
 
-def _all(reader: unpickling.Reader, header: container.Header) -> dict[str, Any]:
-    return {variable.name: _value(reader) for variable in header.variables}
+def _all(reader: unpickling.Reader, header: container.Header, file: BinaryIO) -> dict[str, Any]:
+    return {variable.name: _value(reader, variable, file) for variable in header.variables}
 
 
-def _value(reader: unpickling.Reader | salvage.Salvage) -> Any:
+def _value(reader: unpickling.Reader | salvage.Salvage, variable: container.Variable, file: BinaryIO) -> Any:
+    end = file.tell() + variable.pickle_bytes
     record = reader.load()
-    if type(record) is not tuple or len(record) != 1:
+    if type(record) is not tuple or len(record) != 1 or file.tell() != end:
         raise container.BadState("the pickle of a variable is not one of a state")
     return record[0]
 
 
-def _salvaged(reader: salvage.Salvage, header: container.Header) -> tuple[dict[str, Any], dict[str, str]]:
+def _salvaged(
+    reader: salvage.Salvage, header: container.Header, file: BinaryIO
+) -> tuple[dict[str, Any], dict[str, str]]:
     values: dict[str, Any] = {}
     dropped: dict[str, str] = {}
     damage: str | None = None
     for variable in header.variables:
         if damage is None:
-            value, damage = border.attempt(_value, reader)
+            value, damage = border.attempt(_value, reader, variable, file)
         reason = f"the state is damaged: {damage}" if damage else reader.loss(value)
         if reason is None:
             values[variable.name] = value
@@ -230,7 +234,7 @@ def _write(pieces: Iterator[bytes | memoryview], path: Path) -> tuple[int, str]:
 
 
 def _is_kept(name: object) -> bool:
-    return isinstance(name, str) and not (name.startswith("__") and name.endswith("__"))
+    return isinstance(name, str) and name.isidentifier() and not (name.startswith("__") and name.endswith("__"))
 
 
 def _reasons(dropped: dict[str, str]) -> list[dict[str, str]]:

@@ -33,6 +33,7 @@ def listing(namespace: dict[str, Any], skip: Collection[str]) -> list[dict[str, 
         described(name, value)
         for name, value in list(namespace.items())
         if isinstance(name, str)
+        and name.isidentifier()
         and not name.startswith("_")
         and name not in skip
         and type(value) is not types.ModuleType
@@ -43,7 +44,12 @@ def described(name: str, value: Any) -> dict[str, Any]:
     """Describe one variable."""
     size_bytes, _ = border.attempt(_size_bytes, value)
     text, failure = border.attempt(_preview, value)
-    return {"name": name, "type": qualified(type(value)), "bytes": size_bytes, "preview": cut(failure or text)}
+    return {
+        "name": name,
+        "type": border.clean(qualified(type(value))),
+        "bytes": size_bytes,
+        "preview": cut(failure or text),
+    }
 
 
 def qualified(kind: type) -> str:
@@ -55,7 +61,7 @@ def qualified(kind: type) -> str:
 
 def cut(text: str) -> str:
     """Put a preview on one line of its length."""
-    line = " ".join(text[: 4 * PREVIEW_CHARS].split())
+    line = border.clean(" ".join(text[: 4 * PREVIEW_CHARS].split()))
     return line if len(line) <= PREVIEW_CHARS else line[: PREVIEW_CHARS - 1] + "…"
 
 
@@ -93,9 +99,8 @@ def _preview(value: Any) -> str:
     if is_a(value, "pandas", "Series"):
         return f"{len(value)} x {value.dtype}"
     if is_a(value, "numpy", "ndarray"):
-        return (
-            f"shape {value.shape}, {value.dtype}: {_short(loaded('numpy', 'ndarray').tolist(value.flat[:MAX_ITEMS]))}"
-        )
+        beginning = loaded("numpy", "ndarray").tolist(value.flat[:MAX_ITEMS])
+        return f"shape {value.shape}, {value.dtype}: {_several(beginning, list, MAX_LEVELS)}"
     if is_a(value, "numpy", "number"):
         return repr(value)
     return _short(value)
@@ -104,7 +109,7 @@ def _preview(value: Any) -> str:
 def _short(value: Any, levels: int = MAX_LEVELS) -> str:
     """Write the beginning of a value, by the methods of builtin types alone, never by those of the code."""
     kind = type(value)
-    if isinstance(value, type):
+    if type in kind.__mro__:
         return f"<class {qualified(value)}>"
     if value is None or any(loaded(module, name) is kind for module, names in LEAVES for name in names):
         return repr(value)

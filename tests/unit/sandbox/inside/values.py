@@ -1,0 +1,25 @@
+"""A namespace as the interpreter has one, for tests of what becomes of its values."""
+
+from pathlib import Path
+from typing import Any
+
+from trainyard.sandbox.inside import state
+
+
+def fresh(code: str = "") -> dict[str, Any]:
+    """Make a namespace and run code in it."""
+    namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    exec(code, namespace)  # noqa: S102 - it stands for the code of a run
+    return namespace
+
+
+def through(code: str, path: Path, max_bytes: int = 64 << 20) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Dump what code defines and load it elsewhere; gives the new namespace and both reports."""
+    dumped = state.dump(fresh(code), (), path, max_bytes)
+    namespace = fresh()
+    return namespace, dumped, state.load(namespace, path)
+
+
+def reasons(report: dict[str, Any]) -> dict[str, str]:
+    """Give what was dropped, by name."""
+    return {entry["name"]: entry["reason"] for entry in report["dropped"]}
