@@ -1,0 +1,142 @@
+"""What a container runtime does: a process with its own root, process ids and mounts, made by bubblewrap."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.services import require
+
+Pod = dict[str, Any]
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache")
+_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image holds, as far as it matters.
+
+    Attributes:
+        entry_point: Command.
+        binds: Path inside -> path on this machine.
+    """
+
+    entry_point: tuple[str, ...]
+    binds: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class Container:
+    """One running process.
+
+    Attributes:
+        pid: Of its process 1, seen from this machine.
+    """
+
+    def __init__(self, pod_name: str, process: asyncio.subprocess.Process, pid: int) -> None:
+        self.pod_name, self._process, self.pid = pod_name, process, pid
+        self._ending: asyncio.Task[None] | None = None
+
+    @property
+    def code(self) -> int:
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    async def ended(self) -> None:
+        await self._process.wait()
+        if self._ending is not None:
+            self._ending.cancel()
+
+    def begin_to_end(self, grace_s: float) -> None:
+        """SIGTERM now, SIGKILL when the grace is over."""
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end(grace_s))
+
+    async def _end(self, grace_s: float) -> None:
+        _send(self.pid, signal.SIGTERM)
+        await asyncio.sleep(grace_s)
+        self.kill()
+
+    def kill(self) -> None:
+        _send(self.pid, signal.SIGKILL)
+        if self._process.returncode is None:
+            self._process.kill()
+
+    def freeze(self) -> None:
+        """Stop it without closing a line, as a node does that has lost its network."""
+        _send(self.pid, signal.SIGSTOP)
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+async def start(pod: Pod, image: Image, address: str) -> Container:
+    """Start the one container of a pod."""
+    info, held = os.pipe()
+    try:
+        command = [*_command(pod, image, address), "--info-fd", str(held), "--", *_argv(pod, image)]
+        process = await asyncio.create_subprocess_exec(
+            *command, pass_fds=[held], stdin=asyncio.subprocess.DEVNULL, stdout=None, stderr=None
+        )
+    finally:
+        os.close(held)
+    with open(info, "rb") as reading:  # noqa: ASYNC230, PTH123 - bubblewrap writes it within milliseconds
+        told = await asyncio.to_thread(reading.read)
+    if not told:
+        pytest.fail(f"bubblewrap does not start a container here: {command}", pytrace=False)
+    return Container(pod["metadata"]["name"], process, json.loads(told)["child-pid"])
+
+
+def _argv(pod: Pod, image: Image) -> list[str]:
+    container = pod["spec"]["containers"][0]
+    return [*(container.get("command") or image.entry_point), *container.get("args", [])]
+
+
+def _command(pod: Pod, image: Image, address: str) -> list[str]:
+    program = shutil.which("bwrap")
+    if program is None:
+        require.missing("bubblewrap (bwrap)", "apt-get install bubblewrap")
+    spec = pod["spec"]
+    container = spec["containers"][0]
+    security = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
+    user = [str(security["runAsUser"]), str(security.get("runAsGroup", security["runAsUser"]))]
+    command = [program, "--die-with-parent", "--as-pid-1", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
+    command += ["--unshare-uts", "--hostname", pod["metadata"]["name"], "--uid", user[0], "--gid", user[1]]
+    command += ["--clearenv", *_environment(pod, image, address), "--proc", "/proc", "--dev", "/dev"]
+    command += ["--cap-drop", "ALL"] if "ALL" in security.get("capabilities", {}).get("drop", []) else []
+    binds = {path: path for path in _SYSTEM if Path(path).exists()} | {sys.base_prefix: sys.base_prefix}
+    for inside, here in {**binds, **image.binds}.items():
+        command += ["--ro-bind", here, inside]
+    for mount in container.get("volumeMounts", []):
+        volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
+        command += ["--size", str(quantity(volume["emptyDir"]["sizeLimit"])), "--tmpfs", mount["mountPath"]]
+    return command + (["--remount-ro", "/"] if security.get("readOnlyRootFilesystem") else [])
+
+
+def _environment(pod: Pod, image: Image, address: str) -> list[str]:
+    fields = {"status.podIP": address, "metadata.name": pod["metadata"]["name"]}
+    fields |= {f"metadata.annotations['{key}']": value for key, value in pod["metadata"].get("annotations", {}).items()}
+    found = {"PATH": "/usr/local/bin:/usr/bin:/bin", **image.env}
+    for each in pod["spec"]["containers"][0].get("env", []):
+        source = each.get("valueFrom")
+        found[each["name"]] = each["value"] if source is None else fields[source["fieldRef"]["fieldPath"]]
+    return [part for name, value in found.items() for part in ("--setenv", name, value)]
+
+
+def quantity(text: str | int) -> int:
+    """Read `512Mi`."""
+    found = re.fullmatch(r"(\d+)([A-Za-z]*)", str(text))
+    assert found, text
+    return int(found[1]) * _SUFFIXES[found[2]]
