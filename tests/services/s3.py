@@ -77,15 +77,19 @@ class S3Server:
             "secret_access_key": secret,
         }
 
-    def start(self) -> None:
+    def start(self, secret: str = _SECRET) -> None:
+        """Start it; rclone then takes signatures made with this secret alone."""
+        command = [part.replace(_SECRET, secret) for part in self._command]
         log = self._directory / "log"
         with log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=output, cwd=self._directory)
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self._directory)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 self.client.list_buckets()
-            except (BotoCoreError, ClientError):
+            except ClientError:
+                return  # it refuses, so it is up
+            except BotoCoreError:
                 time.sleep(0.05)
             else:
                 return

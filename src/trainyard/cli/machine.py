@@ -68,6 +68,7 @@ def examine(settings: Settings) -> Iterator[Fact]:
     yield postgres_client()
     yield driver("postgres", "psycopg", "database.url: postgresql://…")
     yield driver("redis", "redis", "redis.url, which several HTTP processes need")
+    yield driver("s3", "aiobotocore", "blobs.url: s3://…")
     for name, url, default in (("postgres", settings.database.url, 5432), ("redis", settings.redis.url, 6379)):
         if url is not None and not url.startswith("sqlite"):
             yield reachable(name, url, default)

@@ -29,23 +29,27 @@ def keys(effective: Settings, opened: Database, clock: Clock) -> APIKeyManager:
     return APIKeyManager(opened, derive_pepper(secret(effective)), clock, effective.limits, static_keys=static)
 
 
-def blobs(effective: Settings) -> BlobStore:
+def blobs(effective: Settings, part: str = "") -> BlobStore:
     """Open the store of contents: a bucket where the settings name one, else the directory.
+
+    Args:
+        effective: The settings.
+        part: Name of a folder in it, for a capability that removes whatever none of its own rows names.
 
     Raises:
         errors.ConfigError: The client that it needs is not installed.
     """
-    directory = DataDirectory(effective.data_dir).blobs
+    directory = DataDirectory(effective.data_dir).blobs / part
     if effective.blobs.url is None:
         return DirectoryBlobs(directory)
-    return S3Blobs(_place(effective.blobs, effective.blobs.url), spool=directory)
+    return S3Blobs(_place(effective.blobs, effective.blobs.url, part), spool=directory)
 
 
-def _place(given: BlobSettings, url: str) -> Place:
+def _place(given: BlobSettings, url: str, part: str) -> Place:
     parts, secret = urlsplit(url), given.secret_access_key
     return Place(
         bucket=parts.netloc,
-        prefix=parts.path.strip("/"),
+        prefix=f"{parts.path}/{part}".strip("/").replace("//", "/"),
         endpoint=given.endpoint,
         region=given.region,
         keys=(given.access_key_id, secret.get_secret_value()) if given.access_key_id and secret else None,

@@ -13,8 +13,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from trainyard.core import errors, hub_cache
 from trainyard.core.settings_sources import Origin, collect, merged
 
-_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()/-]*)?", re.ASCII)
+_S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?", re.ASCII)
 """Bucket names after AWS's rules, and prefixes of characters that no client has to escape."""
+
+_HTTP_URL = re.compile(r"https?://[^\s/]+")
 
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 """Of Kubernetes: what can be a name and the value of a label alike."""
@@ -262,7 +264,7 @@ class SandboxKubernetes(_Section):
         default=86_400, ge=60, le=31_536_000, description="The cluster ends a pod after this time, whoever uses it."
     )
     lease_s: int = Field(
-        default=30, ge=3, le=3600, description="A server that is silent so long is dead, and its pods are deleted."
+        default=30, ge=1, le=3600, description="A server that is silent so long is dead, and its pods are deleted."
     )
 
 
@@ -478,7 +480,7 @@ def _check_blobs(blobs: BlobSettings) -> None:
         raise errors.ConfigError(
             "blobs.url is no place in S3; write s3://bucket or s3://bucket/prefix", param="blobs.url"
         )
-    if blobs.endpoint is not None and not blobs.endpoint.startswith(("http://", "https://")):
+    if blobs.endpoint is not None and not _HTTP_URL.match(blobs.endpoint):
         raise errors.ConfigError("blobs.endpoint is no URL; write https://host:port", param="blobs.endpoint")
     if (blobs.access_key_id is None) != (blobs.secret_access_key is None):
         raise errors.ConfigError(

@@ -110,8 +110,12 @@ class S3Blobs:
     async def remove_unfinished(self, *, min_age_s: float) -> int:
         """See BlobStore: uploads in parts, which are in no listing of objects; a thousand at most in one call."""
         client = await self._client()
-        async with self._answering():
-            page = await client.list_multipart_uploads(Bucket=self._place.bucket, Prefix=self._key(""))
+        try:
+            async with self._answering(absent=errors.NotFound()):
+                page = await client.list_multipart_uploads(Bucket=self._place.bucket, Prefix=self._key(""))
+        except errors.NotFound:  # rclone's answer to "list them" before the first
+            await self.ping()
+            return 0
         newest = s3_client.told_time(page) - timedelta(seconds=min_age_s)
         old = [upload for upload in page.get("Uploads", []) if upload["Initiated"].replace(microsecond=0) <= newest]
         for upload in old:

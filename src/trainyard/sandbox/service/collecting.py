@@ -20,6 +20,8 @@ STRAY_S = 3600.0
 """Age at which a content without a name is not on its way to one any more."""
 
 _DEAD_COLLECTOR_S = 600.0
+_UNFINISHED_S = 86_400.0
+"""No upload takes a day."""
 
 
 class Collected(Struct, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ class Collecting:
         """
         sessions, contents = await self._expired()
         contents += await self._contents.collect_condemned(self._parts.clock.now() - _DEAD_COLLECTOR_S)
+        await self._parts.blobs.remove_unfinished(min_age_s=_UNFINISHED_S)
         return Collected(sessions=sessions, contents=contents + await self._strays(stray_s))
 
     async def remove(self, session_id: str) -> None:

@@ -136,6 +136,11 @@ async def test_what_a_killed_writer_left_is_given_up(s3_server: S3Server, opened
     assert [upload["Key"] for upload in uploads(s3_server, bucket)] == ["of-somebody-else"]
 
 
+async def test_there_is_nothing_to_give_up_before_the_first_upload(own_s3: S3Server, opened: Opener) -> None:
+    async with opened(own_s3.place(own_s3.create_bucket())) as blobs:
+        assert await blobs.remove_unfinished(min_age_s=0) == 0
+
+
 async def test_what_a_writer_has_just_begun_is_left_to_it(rclone_server: S3Server, opened: Opener) -> None:
     bucket = rclone_server.create_bucket()  # moto dates all uploads alike
     rclone_server.client.create_multipart_upload(Bucket=bucket, Key=f"yard/{ABC[:2]}/{ABC[2:]}")
