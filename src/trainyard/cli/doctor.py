@@ -5,7 +5,7 @@ import dataclasses
 import typer
 from rich.markup import escape
 
-from trainyard.cli import machine, options, output
+from trainyard.cli import isolation, machine, options, output
 from trainyard.core import settings
 
 _MARKS = {
@@ -20,7 +20,7 @@ def doctor(
 ) -> None:
     """Look at this machine: what works, what is missing, what to install; exit code 9 when a server cannot work."""
     effective = settings.load({"data_dir": data_dir}, config_file)
-    facts = list(machine.examine(effective))
+    facts = [*machine.examine(effective), *isolation.facts(effective)]
     if as_json:
         output.json_line([dataclasses.asdict(fact) for fact in facts])
     else:

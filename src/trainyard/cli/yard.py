@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from trainyard.cli import reloading
+from trainyard.cli import reloading, zygotes
 from trainyard.cli.up_report import Report
 from trainyard.core import errors
 from trainyard.core import settings as settings_module
@@ -121,9 +121,15 @@ class Yard:
             self._supervisor.add(self._http(worker))
         for name, entry in self._engines.items():
             self._supervisor.add(self._engine(name, entry))
+        self._start_zygotes()
         self._start_eager()
         for name in self._https:
             self._supervisor.start(name)
+
+    def _start_zygotes(self) -> None:
+        for spec in zygotes.specs(self._around.settings, self._sockets, self._log):
+            self._supervisor.add(spec)
+            self._supervisor.start(spec.name)
 
     def _start_eager(self) -> None:
         for name, entry in self._engines.items():

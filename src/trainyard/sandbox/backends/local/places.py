@@ -20,23 +20,6 @@ _SPOOL_RESERVE_BYTES: Final = 32 << 20
 _SEEN: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 
 
-def packages_of(settings: Settings) -> Path | None:
-    """Find the virtual environment that code imports from: the configured one, or that of `sandbox setup`.
-
-    Raises:
-        errors.ConfigError: The configured one is none.
-    """
-    configured = settings.sandbox.packages
-    if configured is not None and not (configured / "pyvenv.cfg").is_file():
-        raise errors.ConfigError(
-            f"sandbox.packages: {configured} is no virtual environment (it has no pyvenv.cfg); make one with "
-            "`trainyard sandbox setup`, or leave the setting out",
-            param="sandbox.packages",
-        )
-    made = settings.data_dir.absolute() / "sandbox" / "packages"
-    return configured or (made if (made / "pyvenv.cfg").is_file() else None)
-
-
 def socket_of(directory: Path, flavor: Flavor) -> Path:
     """Where the zygote of a flavour listens."""
     return directory / f"zygote-{flavor}.sock"
@@ -55,7 +38,7 @@ def assignment(
     Args:
         settings: Of which it is told its part.
         flavor: What it loads.
-        packages: See `packages_of`.
+        packages: Virtual environment that code imports from.
         socket: Where it listens; None = it tells its layers and ends.
         etc: Patterns of what boxes see below /etc, beside what is made for them.
 

@@ -119,6 +119,8 @@ class Pool:
     async def _make(self) -> None:
         try:
             held = await self._ward.admit(self._link, self._flavor)
+            if not self._callers:
+                await self._ward.warm_up(held)
         except errors.Unavailable as error:
             if self._failure is None:
                 _log.warning("no box could be made", flavor=self._flavor, reason=error.message)

@@ -14,7 +14,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
@@ -57,6 +57,7 @@ class Birth:
     """One box to be made.
 
     Attributes:
+        covered: See `root.Plan.covered_trees`.
         host_id: User and group on the host; None = that of the zygote, which is an ordinary user.
         control: The box's end of its socket; stays open in the zygote.
         status: Writing end of the status pipe; likewise.
@@ -64,6 +65,7 @@ class Birth:
 
     protection: Protection
     bars: limits.Limits
+    covered: Sequence[str]
     host_id: int | None
     group: Group | None
     control: int
@@ -136,7 +138,7 @@ def _end(status: int) -> NoReturn:
 def _settle(birth: Birth) -> int:
     """Enter the private root and give up everything; returns the directory of the spool."""
     protection = birth.protection
-    places = namespaces.settle(birth.bars, os.getuid(), protection.namespaces)
+    places = namespaces.settle(birth.bars, os.getuid(), protection.namespaces, birth.covered)
     _point_standard_streams_nowhere()
     limits.apply(birth.bars, counts_processes=protection.counts_processes)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)

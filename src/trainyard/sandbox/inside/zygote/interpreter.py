@@ -36,13 +36,9 @@ def plan(assignment: Assignment) -> root.Plan:
     )
 
 
-def load(flavor: Flavor, *, has_packages: bool) -> None:
-    """Import, inside the private root, what boxes find imported; no module of the packages starts a thread by this.
-
-    Raises:
-        ImportError: `sandbox.packages` lacks a module of this flavour.
-    """
-    if has_packages:
+def load(flavor: Flavor, site_packages: str | None) -> str | None:
+    """Import, inside the private root, what boxes find imported; gives what the packages lack."""
+    if site_packages is not None:
         sys.path.append(SITE_PACKAGES)
     sys.path.append(root.LIBRARY)
     _import(["cloudpickle"])
@@ -51,8 +47,13 @@ def load(flavor: Flavor, *, has_packages: bool) -> None:
         os.environ[name] = "1"
     os.environ["MPLBACKEND"] = "Agg"
     os.environ["MPLCONFIGDIR"] = "/tmp"  # noqa: S108 - of the zygote, then of the box
-    _import(_MODULES[flavor])
-    os.environ.clear()
+    try:
+        _import(_MODULES[flavor])
+    except ImportError as error:
+        return f"sandbox.packages cannot be loaded: {error}"
+    finally:
+        os.environ.clear()
+    return None
 
 
 def _import(names: Sequence[str]) -> None:

@@ -85,6 +85,12 @@ def root(failure: str | None) -> Layer:
     return Layer("private root", failure is None, failure or "read-only, with a /proc of its own")
 
 
+def packages(site_packages: str | None, failure: str | None) -> Layer:
+    """Tell about the packages that code can import."""
+    found = failure or site_packages or "none: code has the standard library; `trainyard sandbox setup` installs more"
+    return Layer("packages", site_packages is not None and failure is None, found, is_required=False)
+
+
 def _namespace(name: str, number: int) -> Layer:
     if number == 0:
         return Layer(f"{name} namespace", True, "own")

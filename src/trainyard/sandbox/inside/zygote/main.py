@@ -20,9 +20,8 @@ from trainyard.sandbox.inside.zygote.assignment import Assignment
 from trainyard.sandbox.inside.zygote.nursery import Nursery
 from trainyard.sandbox.inside.zygote.service import Service
 
-HOPELESS: Final = 78
-"""EX_CONFIG: what keeps the zygote from working is still there when it is started again."""
 _TRIAL_S: Final = 10.0
+_BACKLOG: Final = 128
 
 
 def load_runner() -> None:
@@ -38,32 +37,33 @@ def run() -> None:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     assignment = assignments.decode(sys.stdin.buffer.read())
     _point_input_nowhere()
-    listener = _listen(assignment.socket) if assignment.socket else None
+    listener = _bind(assignment.socket) if assignment.socket else None
     home = cgroups.find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
     if home is not None:
         cgroups.sweep(home)
     host_ids = _host_ids(assignment)
     protection, found = layers.protection(None if host_ids is None else assignment.first_uid)
-    trial = Nursery(protection, assignment.limits, host_ids, home, enter=lambda control, spool: None)
-    failure = _move_in(assignment, protection) or _try_birth(trial)
-    found += [layers.root(failure), layers.cgroup(home)]
+    plan = interpreter.plan(assignment)
+    parts = (protection, assignment.limits, plan.covered_trees, host_ids, home)
+    failure = _move_in(plan, protection) or _try_birth(Nursery(*parts, enter=lambda control, spool: None))
+    lack = None if failure else interpreter.load(assignment.flavor, plan.site_packages)
+    found += [layers.root(failure), layers.cgroup(home), layers.packages(plan.site_packages, lack)]
     plain = [layer.plain() for layer in found]
     if listener is None:
         print(json.dumps(plain))  # noqa: T201 - the answer of a zygote that is only asked
         return
     interpreter.freeze()
-    nursery = Nursery(protection, assignment.limits, host_ids, home)
-    refusal = _refusal(found, failure, assignment)
-    Service(listener, nursery, plain, assignment.flavor, assignment.max_boxes, refusal).serve()
+    listener.listen(_BACKLOG)
+    refusal = _refusal(found, failure or lack, assignment)
+    Service(listener, Nursery(*parts), plain, assignment.flavor, assignment.max_boxes, refusal).serve()
 
 
-def _listen(path: str) -> socket.socket:
+def _bind(path: str) -> socket.socket:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - paths are text here
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     os.chmod(path, 0o600)  # noqa: PTH101 - paths are text here
-    listener.listen(128)
     listener.setblocking(False)
     return listener
 
@@ -74,8 +74,8 @@ def _host_ids(assignment: Assignment) -> identity.HostIds | None:
     return identity.HostIds(assignment.first_uid, assignment.uids, start=time.monotonic_ns() // 1_000_000)
 
 
-def _move_in(assignment: Assignment, protection: birth.Protection) -> str | None:
-    """Enter the private root and load what boxes find loaded; gives what was in the way."""
+def _move_in(plan: root.Plan, protection: birth.Protection) -> str | None:
+    """Enter the private root; gives what was in the way."""
     missing = namespaces.INDISPENSABLE - protection.namespaces
     if missing:
         return f"needs the namespaces that are missing here: {', '.join(sorted(missing))}"
@@ -86,10 +86,9 @@ def _move_in(assignment: Assignment, protection: birth.Protection) -> str | None
         else:
             kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
             identity.map_alone(user, group, inside=(user, group))
-        root.enter(interpreter.plan(assignment))
+        root.enter(plan)
     except OSError as error:
         return str(error)
-    interpreter.load(assignment.flavor, has_packages=assignment.packages is not None)
     return None
 
 
@@ -106,12 +105,18 @@ def _try_birth(nursery: Nursery) -> str | None:
     return failure
 
 
-def _refusal(found: Sequence[layers.Layer], failure: str | None, assignment: Assignment) -> str | None:
-    """Why this zygote makes no boxes."""
-    missing = [layer for layer in found if layer.is_required and not layer.is_held]
-    if failure is not None or (missing and not assignment.allow_weaker):
-        return "; ".join(f"{layer.name}: {layer.detail}" for layer in missing)
-    return None
+def _refusal(found: Sequence[layers.Layer], obstacle: str | None, assignment: Assignment) -> str | None:
+    """Why this zygote makes no boxes.
+
+    Args:
+        found: The layers here.
+        obstacle: What is in the way, whatever is allowed.
+        assignment: Says whether less than all required layers will do.
+    """
+    if obstacle is not None or assignment.allow_weaker:
+        return obstacle
+    missing = [f"{layer.name}: {layer.detail}" for layer in found if layer.is_required and not layer.is_held]
+    return "; ".join(missing) or None
 
 
 def _point_input_nowhere() -> None:

@@ -4,12 +4,14 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from trainyard.sandbox.inside import kernel
 from trainyard.sandbox.inside.lockdown.limits import Limits
 from trainyard.sandbox.inside.zygote import identity, root
+from trainyard.sandbox.inside.zygote.root import WORKSPACE, WRITABLE
 
 NAMESPACES: Final = {
     "user": kernel.CLONE_NEWUSER,
@@ -23,8 +25,6 @@ NAMESPACES: Final = {
 INDISPENSABLE: Final = frozenset({"mount", "pid", "network"})
 """Without these no box can be made, whatever is allowed."""
 
-WORKSPACE: Final = "/mnt/data"
-WRITABLE: Final = ("/tmp", "/dev/shm", WORKSPACE)  # noqa: S108 - the box's own
 _HIDDEN_FILES: Final = ("kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "config.gz", "cmdline")
 _HIDDEN_DIRECTORIES: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "tty")
 _PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -45,13 +45,14 @@ def leave(names: frozenset[str]) -> None:
     kernel.unshare(sum(NAMESPACES[name] for name in names))
 
 
-def settle(limits: Limits, owner: int, names: frozenset[str]) -> Places:
+def settle(limits: Limits, owner: int, names: frozenset[str], covered: Sequence[str]) -> Places:
     """As process 1: name the machine, bring up its loopback, and move into a root of its own.
 
     Args:
         limits: Sizes of what can be written.
         owner: User id of the files, as seen from here.
         names: Namespaces that are this box's own.
+        covered: See `root.Plan.covered_trees`.
     """
     if "uts" in names:
         socket.sethostname(identity.NAME)
@@ -62,6 +63,9 @@ def settle(limits: Limits, owner: int, names: frozenset[str]) -> Places:
     _mount_memory("/tmp", limits.scratch_bytes, limits.workspace_files, owner)  # noqa: S108 - below the stage
     _mount_memory("/dev/shm", limits.scratch_bytes // 4, limits.workspace_files, owner)  # noqa: S108 - below the stage
     _mount_memory(WORKSPACE, limits.workspace_bytes, limits.workspace_files, owner)
+    for tree in covered:
+        os.makedirs(f"{root.STAGE}{tree}", exist_ok=True)  # noqa: PTH103 - paths are text here
+        kernel.mount(f"{root.TEMPLATE}{tree}", f"{root.STAGE}{tree}", None, kernel.MS_BIND | kernel.MS_REC)
     os.chdir(root.STAGE)
     kernel.pivot_root(".", ".")
     kernel.unmount(".")

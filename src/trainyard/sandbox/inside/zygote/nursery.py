@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from trainyard.sandbox.inside import runner
 from trainyard.sandbox.inside.lockdown.limits import Limits
-from trainyard.sandbox.inside.zygote import birth, cgroups, identity, interpreter, namespaces
+from trainyard.sandbox.inside.zygote import birth, cgroups, identity, interpreter, root
 from trainyard.sandbox.inside.zygote.cgroups import Group, Home
 
 _STATUS_BYTES: Final = 4096
@@ -57,11 +57,13 @@ class Nursery:
         self,
         protection: birth.Protection,
         bars: Limits,
+        covered: Sequence[str],
         host_ids: identity.HostIds | None,
         home: Home | None,
         enter: birth.Enter | None = None,
     ) -> None:
-        self._protection, self._bars, self._host_ids, self._home = protection, bars, host_ids, home
+        self._protection, self._bars, self._covered = protection, bars, covered
+        self._host_ids, self._home = host_ids, home
         self._enter: birth.Enter = enter or enter_runner
         self._boxes: dict[int, Box] = {}
         self._made = 0
@@ -87,7 +89,7 @@ class Nursery:
             if self._home is not None:
                 group = Group(self._home, f"{cgroups.NAME}{os.getpid()}-{self._made}", self._bars)
             order = birth.Birth(
-                self._protection, self._bars, host_id, group, theirs.fileno(), writing, self._enter
+                self._protection, self._bars, self._covered, host_id, group, theirs.fileno(), writing, self._enter
             )  # fmt: skip
             parent = birth.begin(order)
         except OSError:
@@ -177,9 +179,9 @@ def enter_runner(control: int, spool: int) -> None:
     spool_directory = f"/proc/self/fd/{spool}"
     runner.main(
         control,
-        namespaces.WORKSPACE,
+        root.WORKSPACE,
         spool_directory,
-        mounts=(*namespaces.WRITABLE, spool_directory),
+        mounts=(*root.WRITABLE, spool_directory),
         libraries=(interpreter.SITE_PACKAGES,),
         environ={**runner.ENVIRON, "PATH": f"{interpreter.BIN}:{runner.ENVIRON['PATH']}"},
     )

@@ -18,8 +18,11 @@ from trainyard.sandbox.inside.zygote import identity
 PREFIX: Final = "/opt/sandbox"
 """Where `bin/python3` is, and the packages, laid out as a virtual environment."""
 LIBRARY: Final = f"{PREFIX}/library"
-TEMPLATE: Final = "/tmp/root"  # noqa: S108 - in the zygote's own mount namespace
-STAGE: Final = "/tmp/box"  # noqa: S108 - in the zygote's own mount namespace
+WORKSPACE: Final = "/mnt/data"
+WRITABLE: Final = ("/tmp", "/dev/shm", WORKSPACE)  # noqa: S108 - the box's own
+TEMPLATE: Final = f"{WORKSPACE}/template"
+STAGE: Final = f"{WORKSPACE}/box"
+"""In the zygote: a copy of the mounts to start from, and where a box arranges its own."""
 DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 
 _NEW, _OLD = "/new", "/old"
@@ -67,6 +70,11 @@ class Plan:
         wanted = [*self.prefixes, *([self.packages] if self.packages else [])]
         return [path for path in wanted if not _is_below(path, ["/usr"])]
 
+    @property
+    def covered_trees(self) -> tuple[str, ...]:
+        """Those that what a box mounts for itself would cover; it puts them on top again."""
+        return tuple(tree for tree in self.trees if _is_below(tree, WRITABLE))
+
 
 def enter(plan: Plan) -> None:
     """Build the root in this process's own mount namespace and move into it."""
@@ -87,8 +95,8 @@ def enter(plan: Plan) -> None:
 
 
 def _fill(plan: Plan) -> None:
-    for path in ("tmp", "proc", "mnt/data", "dev/shm", "etc"):
-        _make(f"/{path}")
+    for path in ("/proc", "/etc", *WRITABLE):
+        _make(path)
     _bind_tree("/usr")
     for name in _TOP:
         _bind_or_link(f"/{name}")
@@ -102,8 +110,8 @@ def _fill(plan: Plan) -> None:
 
 def _keep_template() -> None:
     """Keep a second copy of the mounts, without /proc of the host, for boxes to start from."""
-    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")  # noqa: S108 - a mount point
-    for place in ("/tmp", "/proc"):  # noqa: S108 - a mount point
+    kernel.mount("tmpfs", WORKSPACE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    for place in (WORKSPACE, "/proc"):
         kernel.mount(None, place, None, _MS_UNBINDABLE)
     for place in (TEMPLATE, STAGE):
         os.mkdir(place)  # noqa: PTH102 - paths are text here
