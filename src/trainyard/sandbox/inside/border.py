@@ -19,6 +19,11 @@ def attempt(call: Callable[..., Any], *args: Any, **named: Any) -> tuple[Any, st
         return None, told(error)
 
 
+def said_of(kind: type, name: str) -> Any:
+    """Give the `__name__`, `__qualname__` or `__module__` of a class, whatever its metaclass would say."""
+    return type.__dict__[name].__get__(kind)
+
+
 def clean(text: str) -> str:
     """Make text that UTF-8 can hold, and that is a plain `str`, of any string of the user's."""
     return text.encode("utf-8", "replace").decode()
@@ -26,7 +31,7 @@ def clean(text: str) -> str:
 
 def told(error: BaseException) -> str:
     """Name an exception in one bounded line, although its own text may be long, hostile or raise."""
-    kind = type.__getattribute__(type(error), "__name__")
+    kind = said_of(type(error), "__name__")
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 - the same edge: `__str__` of the user's exception

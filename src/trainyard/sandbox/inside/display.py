@@ -140,8 +140,10 @@ def shaped(value: Any) -> Data:
     for mime, call in _forms(value):
         content, failure = border.attempt(call)
         data = noted(data, failure and f"{mime or 'its MIME bundle'} failed: {failure}")
-        bundle = content if mime is None else {mime: content}
-        data |= _encoded(bundle)
+        for name, form in _named(mime, content):
+            encoded, failure = border.attempt(_encoded, form)
+            data = noted(data, failure and f"{name} failed: {failure}")
+            data |= {} if encoded is None else {name: encoded}
     return data
 
 
@@ -159,16 +161,16 @@ def _forms(value: Any) -> list[tuple[str | None, Callable[[], Any]]]:
     return forms
 
 
-def _encoded(bundle: Any) -> Data:
-    """Make strings of a bundle; what says None is left out, and of a pair with metadata the data is taken."""
-    content = bundle[0] if isinstance(bundle, tuple) and bundle else bundle
-    if not isinstance(content, dict):
-        return {}
-    encoded = {str(mime): border.attempt(_as_text, form)[0] for mime, form in content.items()}
-    return {mime: text for mime, text in encoded.items() if text is not None}
+def _named(mime: str | None, content: Any) -> list[tuple[str, Any]]:
+    """Give each form with its name; where metadata comes with the data, it is left out."""
+    if mime is not None:
+        return [(mime, content)]
+    bundle = content[0] if isinstance(content, tuple) and content else content
+    return [(str(name), form) for name, form in bundle.items()] if isinstance(bundle, dict) else []
 
 
-def _as_text(form: Any) -> str | None:
+def _encoded(form: Any) -> str | None:
+    """Make a string of a form; None when the object does not have it."""
     form = form[0] if isinstance(form, tuple) and form else form
     if form is None or isinstance(form, str):
         return form
@@ -180,8 +182,8 @@ def _as_text(form: Any) -> str | None:
 def _text(value: Any) -> str:
     kind = type(value)
     if kind in (str, bytes) and len(value) > MAX_TEXT_CHARS:
-        text = repr(value[:MAX_TEXT_CHARS]) + f"… ({len(value)} in all)"
-    elif kind in (list, tuple, set, frozenset, dict) and len(value) > MAX_ITEMS:
+        return f"{repr(value[:MAX_TEXT_CHARS])[:MAX_TEXT_CHARS]}… ({len(value)} in all)"
+    if kind in (list, tuple, set, frozenset, dict) and len(value) > MAX_ITEMS:
         items = itertools.islice(value.items() if kind is dict else value, MAX_ITEMS)
         beginning = repr(kind(items))
         text = f"{beginning[: -1 if kind in (list, tuple, set, dict) else -2]}, … ({len(value)} in all)"

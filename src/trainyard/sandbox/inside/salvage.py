@@ -96,7 +96,7 @@ class Salvage(pickle._Unpickler):
             return item.__globals__ is not self._namespace
         kinds = type(item).__mro__
         if type in kinds:
-            return bool(type.__getattribute__(item, "__module__") != "__main__")
+            return bool(border.said_of(item, "__module__") != "__main__")
         return item is self._namespace or types.ModuleType in kinds or types.BuiltinFunctionType in kinds
 
     def _made(self, make: Any, *parts: Any, **named: Any) -> Any:

@@ -54,8 +54,7 @@ def described(name: str, value: Any) -> dict[str, Any]:
 
 def qualified(kind: type) -> str:
     """Name a type as an import would; those of the code itself and builtins without their module."""
-    module = type.__getattribute__(kind, "__module__")
-    name = type.__dict__["__qualname__"].__get__(kind)
+    module, name = border.said_of(kind, "__module__"), str(border.said_of(kind, "__qualname__"))
     return name if module in ("builtins", "__main__") or not isinstance(module, str) else f"{module}.{name}"
 
 
