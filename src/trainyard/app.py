@@ -19,7 +19,7 @@ from trainyard.core import errors, opening, settings
 from trainyard.core.blobs import BlobStore
 from trainyard.core.catalog import Change, ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
-from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process
+from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process, tls
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.http.forwarding import Forwarder
 from trainyard.core.idempotency import Idempotency
@@ -35,6 +35,11 @@ from trainyard.engine.fake import FakeEngines
 from trainyard.engine.metrics import EngineMetrics
 from trainyard.engine.pool import EnginePool
 from trainyard.engine.tokenizer import Tokenizers
+from trainyard.sandbox import opening as sandbox_opening
+from trainyard.sandbox.backends.base import Backend
+from trainyard.sandbox.backends.fake import FakeBackend as FakeBoxes
+from trainyard.sandbox.routes import code as sandbox_code
+from trainyard.sandbox.service import SandboxService
 from trainyard.serving import opening as serving_opening
 from trainyard.serving.backends.adapter import AdapterBackend
 from trainyard.serving.backends.base import TextBackend
@@ -109,13 +114,19 @@ class Server:
 
 
 def build_server(
-    effective: settings.Settings, engines: Engines, *, clock: Clock | None = None, forwarder: Forwarder | None = None
+    effective: settings.Settings,
+    engines: Engines,
+    *,
+    boxes: Backend | None = None,
+    clock: Clock | None = None,
+    forwarder: Forwarder | None = None,
 ) -> Server:
     """Plug everything together; the database has to be migrated already (`bootstrap`).
 
     Args:
         effective: The settings.
         engines: Those of local models.
+        boxes: Where code runs; None = there is no sandbox.
         clock: Time.
         forwarder: Leads to the HTTP process that trains, where this is another one.
     """
@@ -129,6 +140,7 @@ def build_server(
     parts.readiness.register("blobs", blobs.ping)
     training = _training(effective, parts, models, engines, blobs)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
+    sandbox = _sandbox(effective, parts, accounts.metering, boxes, collects=forwarder is None) if boxes else None
     counted = EngineMetrics(engines.connected)
     parts.metrics.add(counted, counted.refresh)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
@@ -146,6 +158,9 @@ def build_server(
             at_the_end.push_async_callback(upstreams.aclose)
             at_the_end.push_async_callback(serving.aclose)
             await serving.start()
+            if sandbox is not None:
+                at_the_end.push_async_callback(sandbox.aclose)
+                await sandbox.start()
             yield
 
     trains = training_signal.router(training)
@@ -156,9 +171,16 @@ def build_server(
             (trains, "signal"),
             (serving_openai.router(serving), "openai"),
             *((router, "native") for router in _administration(effective, parts, accounts)),
+            *((router, "code") for router in (sandbox_code.routers(sandbox) if sandbox else [])),
         ],
-        hot_routes=[*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)],
+        hot_routes=[
+            *serving_native.hot_routes(serving),
+            *serving_openai.hot_routes(serving),
+            *(sandbox_code.hot_routes(sandbox) if sandbox else []),
+        ],
         signed_paths=[SIGNED_PATH],
+        code_paths=sandbox_code.PATHS if sandbox else None,
+        body_bars=sandbox_code.body_bars(effective.sandbox.limits) if sandbox else [],
         shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
         lifespan=lifespan,
     )
@@ -216,6 +238,22 @@ def _serving(
     )
 
 
+def _sandbox(
+    effective: settings.Settings, parts: HttpParts, meter: Meter, boxes: Backend, *, collects: bool
+) -> SandboxService:
+    parts.readiness.register("sandbox", boxes.ping)
+    return sandbox_opening.service(
+        effective,
+        parts.database,
+        opening.blobs(effective, "sandbox"),
+        boxes,
+        meter,
+        parts.clock,
+        parts.metrics,
+        collects=collects,
+    )
+
+
 def _administration(effective: settings.Settings, parts: HttpParts, accounts: Accounts) -> list[APIRouter]:
     reports, window_s = Reports(parts.database), effective.limits.window_s
     return [
@@ -234,7 +272,7 @@ def build_app(effective: settings.Settings, engines: Engines, *, clock: Clock | 
 def openapi_document() -> dict[str, Any]:
     """Describe the HTTP interface of the default settings without starting anything."""
     with tempfile.TemporaryDirectory() as directory:
-        server = build_server(settings.Settings(data_dir=Path(directory)), FakeEngines())
+        server = build_server(settings.Settings(data_dir=Path(directory)), FakeEngines(), boxes=FakeBoxes())
         try:
             return server.app.openapi()
         finally:
@@ -286,13 +324,21 @@ def serve() -> None:
 
 
 async def _serve(given: handover.Handover, effective: settings.Settings) -> None:
+    certificate = tls.context(effective)
     control = ControlClient(Path(given.control_socket))
     engines = EnginePool(Path(given.socket_directory), control.ensure, control.check)
-    server = build_server(effective, engines, forwarder=Forwarder(given.socket_of(0)) if given.worker else None)
+    server = build_server(
+        effective,
+        engines,
+        boxes=_boxes(effective, Path(given.socket_directory)),
+        forwarder=Forwarder(given.socket_of(0)) if given.worker else None,
+    )
 
     def reload() -> None:
         try:
             server.reload(_settings(given))
+            if certificate is not None:
+                tls.renew(certificate, effective)
         except errors.ConfigError as error:  # the supervisor has looked before, yet files can change again
             _log.error("reload_refused", reason=error.message)
 
@@ -303,11 +349,16 @@ async def _serve(given: handover.Handover, effective: settings.Settings) -> None
             server.parts.drain,
             effective.server.drain_s,
             local=given.socket_of(given.worker),
+            tls=certificate,
             on_hangup=reload,
         )
     finally:
         await engines.aclose()
         server.close()
+
+
+def _boxes(effective: settings.Settings, sockets: Path) -> Backend | None:
+    return sandbox_opening.backend(effective, sockets, SystemClock()) if effective.sandbox.enabled else None
 
 
 def _settings(given: handover.Handover) -> settings.Settings:

@@ -271,7 +271,11 @@ class SandboxKubernetes(_Section):
 class SandboxSettings(_Section):
     """Isolated code execution."""
 
-    enabled: bool = Field(default=True, description="Whether the routes of the sandbox are served.")
+    enabled: bool | Literal["auto"] = Field(
+        default="auto",
+        description="Whether code runs here: `auto` answers 503 where the machine isolates too little, true does not "
+        "start the server then, false has no routes for it.",
+    )
     backend: Literal["local", "bubblewrap", "kubernetes"] = Field(
         default="local", description="What isolates: own namespaces, Debian's bubblewrap, or pods of a cluster."
     )
