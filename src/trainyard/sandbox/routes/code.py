@@ -29,14 +29,15 @@ def hot_routes(service: SandboxService) -> list[HotRoute]:
     return [exec.route(service, f"{prefix}/exec", _named("execute_code", prefix)) for prefix in PREFIXES]
 
 
-def router(service: SandboxService) -> APIRouter:
+def routers(service: SandboxService) -> list[APIRouter]:
     """Make all other routes, once for each base; every one needs a credential with the scope `execute`."""
-    routes = APIRouter()
-    for prefix in PREFIXES:
-        based = APIRouter(prefix=prefix, tags=["sandbox"], dependencies=[Depends(query.only_known)])
-        for part in (uploads, files, downloads, states, sessions, languages):
-            part.add(based, service)
-        routes.include_router(based)
+    return [_router(service, prefix) for prefix in PREFIXES]
+
+
+def _router(service: SandboxService, prefix: str) -> APIRouter:
+    routes = APIRouter(prefix=prefix, tags=["sandbox"], dependencies=[Depends(query.only_known)])
+    for part in (uploads, files, downloads, states, sessions, languages):
+        part.add(routes, service)
     return routes
 
 

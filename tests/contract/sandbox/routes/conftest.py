@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from starlette.testclient import TestClient
 
 from trainyard.core.blobs import MemoryBlobs
@@ -44,10 +45,14 @@ class Yard:
         """Make a key for somebody."""
         return {"X-API-Key": self.keys.create(user, tenant=tenant, scopes="execute", **fields).key}
 
+    def peer(self, address: str, **headers: str) -> TestClient:
+        """Make a client without credentials at some address."""
+        made = TestClient(self.stranger.app, raise_server_exceptions=False, client=(address, 1), headers=headers)
+        made.portal = self.stranger.portal
+        return made
+
     def rows(self, *tables: str) -> dict[str, int]:
         """Count rows."""
-        from sqlalchemy import text
-
         with self.database.read() as connection:
             return {
                 table: connection.execute(text(f"select count(*) from sandbox_{table}")).scalar_one()  # noqa: S608
@@ -86,7 +91,7 @@ def open_yard(database: Database, tmp_path: Path) -> Open:
         app = build_http(
             settings,
             parts,
-            routers=[(code.router(service), "code")],
+            routers=[(router, "code") for router in code.routers(service)],
             hot_routes=code.hot_routes(service),
             code_paths=code.PATHS,
             body_bars=code.body_bars(settings.sandbox.limits),
