@@ -36,6 +36,8 @@ MAX_ITEMS = 1_000
 """Of a list, tuple, set or dict in `text/plain`, as in IPython."""
 MAX_BYTES = 8 << 20
 """Of all values of one run as JSON; half of what one frame's header may hold."""
+MAX_OUTPUTS = 1_000
+"""Of one run; those beyond are counted."""
 
 Data = dict[str, str]
 
@@ -80,6 +82,7 @@ class Capture:
     def __init__(self, workspace: Path) -> None:
         self._outputs: list[dict[str, Any]] = []
         self._bytes = 0
+        self._left_out = 0
         self._tables = tables.Tables(workspace)
         self._figures = figures.Figures(workspace, self._emit)
         builtins.display = self.display  # type: ignore[attr-defined] # as notebooks have it
@@ -102,7 +105,10 @@ class Capture:
 
     def discard(self) -> list[dict[str, Any]]:
         """Forget what has been displayed; gives it."""
-        outputs, self._outputs, self._bytes = self._outputs, [], 0
+        if self._left_out:
+            text = f"{self._left_out} more values left out: a run has {MAX_OUTPUTS}"
+            self._outputs.append({"kind": "display_data", "data": {"text/plain": text}, "file": None})
+        outputs, self._outputs, self._bytes, self._left_out = self._outputs, [], 0, 0
         return outputs
 
     def _shaped(self, value: Any) -> tuple[Data, str | None]:
@@ -114,6 +120,9 @@ class Capture:
         return shaped(value), None
 
     def _emit(self, kind: str, data: Data, file: str | None) -> None:
+        if len(self._outputs) >= MAX_OUTPUTS:
+            self._left_out += 1
+            return
         fitting: Data = {}
         for mime, text in sorted(data.items(), key=lambda item: len(item[1])):
             content = border.clean(text)

@@ -1,6 +1,7 @@
 """Open figures of matplotlib: shown as images, saved as files unless the code has done so, closed."""
 
 import base64
+import functools
 import importlib.abc
 import importlib.machinery
 import io
@@ -73,16 +74,16 @@ class Figures:
         figure_class = variables.loaded("matplotlib.figure", "Figure")
         savefig = figure_class.savefig
 
+        @functools.wraps(savefig)
         def save_and_tell(figure: Any, fname: Any, **options: Any) -> Any:
             saved = savefig(figure, fname, **options)
             self._note(figure, fname)
             return saved
 
+        @functools.wraps(pyplot.show)
         def show(*, block: bool | None = None) -> None:
-            """Show the open figures and close them; nothing waits for a window, whatever `block` says."""
-            self.show()
+            self.show()  # nothing waits for a window, whatever `block` says
 
-        save_and_tell.__doc__ = savefig.__doc__
         figure_class.savefig = save_and_tell
         pyplot.show = show  # type: ignore[attr-defined] # a module of the user's environment
 
@@ -137,6 +138,9 @@ class _Loader(importlib.abc.Loader):
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Run it."""
+        """Run it, as if the other loader had been asked."""
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._call()

@@ -24,7 +24,7 @@ MAX_DEPTH = 5_000
 """Recursion while pickling: enough for a chain of 2,000 objects, and far from the end of an 8 MiB stack."""
 
 
-class _TooLarge(Exception):
+class TooLarge(Exception):
     """One variable alone is more than a checkpoint may hold."""
 
 
@@ -67,7 +67,7 @@ class _Pass:
         self._in_band_bytes += len(piece)
         if record.pickle_bytes > self._max_bytes:
             record.chunks.clear()
-            raise _TooLarge(f"larger than the {self._max_bytes} bytes of a checkpoint")
+            raise TooLarge(f"larger than the {self._max_bytes} bytes of a checkpoint")
         if self._in_band_bytes <= self._max_bytes:
             record.chunks.append(piece)
         return len(piece)

@@ -128,6 +128,7 @@ def test_tables_are_listed_with_size_and_shape(science: Science) -> None:
         ("df = pd.DataFrame(np.zeros((50_000, 2)))", "df.iloc[0, 0] = 5.0; float(df[0].sum())", "5.0"),
         ("a, b = (np.random.default_rng(1) for _ in 'ab'); first = a.random()", "b.random() == first", "True"),
         ("import matplotlib.pyplot as plt; plt.close('all')", "plt.__name__", "'matplotlib.pyplot'"),
+        ("from matplotlib.pyplot import show", "import matplotlib.pyplot as p; show is p.show", "True"),
     ],
 )  # fmt: skip
 def test_science_survives_a_checkpoint(code: str, question: str, answer: str, science: Science, tmp_path: Path) -> None:

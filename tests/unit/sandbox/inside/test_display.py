@@ -153,6 +153,14 @@ def test_values_of_one_run_have_a_bound_and_what_is_over_it_is_told(run: Run) ->
     assert "text/html" in run("A()")[0]["data"]
 
 
+def test_a_run_that_displays_without_end_is_bounded(run: Run) -> None:
+    results = run("for i in range(5000): display(i)\n'last'")
+    assert len(results) == 1001
+    assert results[999]["data"] == {"text/plain": "999"}
+    assert results[1000]["data"] == {"text/plain": "4001 more values left out: a run has 1000"}
+    assert len(run("1")) == 1
+
+
 def test_nothing_is_imported_and_what_was_shown_can_be_thrown_away(tmp_path: Path, run: Run) -> None:
     before = set(sys.modules)
     run("display([1])\n{'a': 1}")

@@ -135,8 +135,8 @@ def test_the_largest_go_first_when_there_is_too_much(path: Path) -> None:
     dumped = state.dump(fresh(code), (), path, 56_000)
     assert dumped["kept"] == ["small", "middle"]
     assert reasons(dumped) == {
-        "large": "_TooLarge: larger than the 56000 bytes of a checkpoint",
-        "other": "_TooLarge: larger than the 56000 bytes of a checkpoint",
+        "large": "TooLarge: larger than the 56000 bytes of a checkpoint",
+        "other": "TooLarge: larger than the 56000 bytes of a checkpoint",
     }
     dumped = state.dump(fresh(code), (), path, 100_000)
     assert dumped["kept"] == ["small", "middle"]
