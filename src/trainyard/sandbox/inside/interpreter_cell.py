@@ -17,6 +17,7 @@ from trainyard.sandbox.inside.interpreter_streams import Streams
 
 SCRIPT = "main.py"
 """`sys.argv[0]` of a run."""
+_CELL = "<cell"
 _MAX_SOURCE_BYTES = 32 << 20
 """Of the sources that are kept for tracebacks; the oldest go first."""
 _OWN_RECURSION = 1000
@@ -49,9 +50,9 @@ class Cells:
 
     def run(self, order: dict[str, Any]) -> Ended:
         """Execute `order["code"]`; returns whatever it does, short of ending the process."""
-        self._count += 1
+        self._count += bool(order["code"])  # a backend warms its boxes up by running nothing
         self._is_asked = order["results"]
-        name = f"<cell {self._count}>"
+        name = f"{_CELL} {self._count}>"
         self._keep_source(name, order["code"])
         restore = self._arrange(order)
         try:
@@ -63,7 +64,8 @@ class Cells:
 
     def _keep_source(self, name: str, code: str) -> None:
         """Let tracebacks and `inspect` find the source."""
-        linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
+        lines = [f"{line}\n" for line in code.split("\n")]  # as linecache keeps them: also the last one has its end
+        linecache.cache[name] = (len(code), None, lines, name)
         self._sources[name] = len(code)
         while sum(self._sources.values()) > _MAX_SOURCE_BYTES and len(self._sources) > 1:
             oldest = next(iter(self._sources))
@@ -142,8 +144,8 @@ def _exit_code(code: object) -> int:
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out the frames of this file."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """Leave out the frames of these files: what is printed begins in a cell, or has none when it never ran."""
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(_CELL):
         trace = trace.tb_next
     return trace
 

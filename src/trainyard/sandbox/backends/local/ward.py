@@ -12,7 +12,7 @@ from trainyard.sandbox.backends.box import RunnerBox
 from trainyard.sandbox.backends.local.link import Link
 from trainyard.sandbox.types.orders import Flavor, Order
 
-_NOTHING: Final = Order(code="pass", timeout_s=5.0)
+_NOTHING: Final = Order(code="", timeout_s=5.0)
 """Measured: a first run takes 640 page faults and 4 ms more than those after it."""
 
 

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import os
+import site
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -38,6 +39,8 @@ def plan(assignment: Assignment) -> root.Plan:
 
 def load(flavor: Flavor, site_packages: str | None) -> str | None:
     """Import, inside the private root, what boxes find imported; gives what the packages lack."""
+    for add_builtins in (site.setquit, site.setcopyright, site.sethelper):  # what -S leaves out
+        add_builtins()
     if site_packages is not None:
         sys.path.append(SITE_PACKAGES)
     sys.path.append(root.LIBRARY)
