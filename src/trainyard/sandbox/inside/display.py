@@ -104,7 +104,8 @@ class Capture:
         return self.discard()
 
     def discard(self) -> list[dict[str, Any]]:
-        """Forget what has been displayed; gives it."""
+        """End a run without its values: gives and forgets what it displayed, and closes its figures unseen."""
+        self._figures.close()
         if self._left_out:
             text = f"{self._left_out} more values left out: a run has {MAX_OUTPUTS}"
             self._outputs.append({"kind": "display_data", "data": {"text/plain": text}, "file": None})

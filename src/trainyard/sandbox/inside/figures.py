@@ -39,6 +39,12 @@ class Figures:
         for number in pyplot.get_fignums() if hasattr(pyplot, "get_fignums") else ():
             self._take(pyplot, pyplot.figure(number), "display_data")
 
+    def close(self) -> None:
+        """Close every figure."""
+        pyplot = variables.loaded_module(PYPLOT)
+        if hasattr(pyplot, "close"):
+            border.attempt(pyplot.close, "all")
+
     def show_if_open(self, value: Any, kind: str = "display_data") -> bool:
         """Emit and close a value that is an open figure; whether it is one."""
         if not variables.is_a(value, "matplotlib.figure", "Figure"):

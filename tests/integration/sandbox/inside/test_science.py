@@ -62,6 +62,12 @@ def test_figures_of_two_runs_have_numbers_of_their_own(science: Science) -> None
     assert files == ["figure-1.png", "figure-2.png"]
 
 
+def test_a_run_that_fails_shows_what_it_has_shown_and_leaves_no_figure_to_the_next(science: Science) -> None:
+    shown_before = science.ask("fail", f"{PLOT}plt.plot([1])\nplt.show()\nplt.plot([2])")
+    assert [file for _, _, file in shown(shown_before)] == ["figure-1.png"]
+    assert shown(science.run("plt.get_fignums()")) == [("execute_result", "[]", None)]
+
+
 def test_a_figure_that_cannot_be_drawn_is_told(science: Science, tmp_path: Path) -> None:
     [result] = science.run(f"{PLOT}plt.plot([1])\nplt.title('$\\\\frac{{$');")
     assert "(it cannot be drawn: ValueError" in result["data"]["text/plain"]
