@@ -136,11 +136,13 @@ def build_server(
     models = ModelRegistry.from_settings(effective)
     accounts = Accounts.open(effective, database, parts.keys.subjects, time, parts.metrics)
     upstreams = Upstreams(models, time, parts.metrics)
-    blobs = opening.blobs(effective)
+    blobs, contents = opening.blobs(effective), opening.blobs(effective, "sandbox")
     parts.readiness.register("blobs", blobs.ping)
     training = _training(effective, parts, models, engines, blobs)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
-    sandbox = _sandbox(effective, parts, accounts.metering, boxes, collects=forwarder is None) if boxes else None
+    sandbox = None
+    if boxes is not None:
+        sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, collects=forwarder is None)
     counted = EngineMetrics(engines.connected)
     parts.metrics.add(counted, counted.refresh)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
@@ -153,6 +155,7 @@ def build_server(
             if forwarder is not None:
                 at_the_end.push_async_callback(forwarder.aclose)
             at_the_end.push_async_callback(blobs.aclose)
+            at_the_end.push_async_callback(contents.aclose)
             at_the_end.push_async_callback(accounts.aclose)
             await accounts.start()
             at_the_end.push_async_callback(upstreams.aclose)
@@ -239,13 +242,13 @@ def _serving(
 
 
 def _sandbox(
-    effective: settings.Settings, parts: HttpParts, meter: Meter, boxes: Backend, *, collects: bool
+    effective: settings.Settings, parts: HttpParts, meter: Meter, boxes: Backend, contents: BlobStore, *, collects: bool
 ) -> SandboxService:
     parts.readiness.register("sandbox", boxes.ping)
     return sandbox_opening.service(
         effective,
         parts.database,
-        opening.blobs(effective, "sandbox"),
+        contents,
         boxes,
         meter,
         parts.clock,
