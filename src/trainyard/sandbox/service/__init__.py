@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal, overload
 
 from trainyard.core.principal import Principal
 from trainyard.sandbox.languages import Languages
@@ -124,6 +125,32 @@ class SandboxService:
 
     # ------------------------------------------------------------------ files
 
+    @overload
+    async def upload(
+        self,
+        principal: Principal,
+        files: AsyncIterator[Upload],
+        *,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        shelf: Shelf = OWN_SHELF,
+        one_by_one: Literal[False] = False,
+        request_id: str | None = None,
+    ) -> tuple[str, list[Uploaded]]: ...
+
+    @overload
+    async def upload(
+        self,
+        principal: Principal,
+        files: AsyncIterator[Upload],
+        *,
+        session_id: str | None = None,
+        entity_id: str | None = None,
+        shelf: Shelf = OWN_SHELF,
+        one_by_one: bool,
+        request_id: str | None = None,
+    ) -> tuple[str | None, list[Uploaded]]: ...
+
     async def upload(
         self,
         principal: Principal,
@@ -147,7 +174,7 @@ class SandboxService:
             request_id: Of the request, for the ledger.
 
         Returns:
-            The session, None where nothing was stored and none was named; what became of each file.
+            The session, None where not one of the files could be stored and none was named; what became of each file.
 
         Raises:
             errors.InvalidRequest: A name is none, or comes twice, or there is no file.
@@ -196,7 +223,7 @@ class SandboxService:
 
         Raises:
             errors.InvalidRequest: These bytes are no state (code `invalid_state`); nothing of them is unpickled here.
-            errors.TooLarge: Code `file_too_large`.
+            errors.TooLarge: Code `state_too_large`.
         """
         return await self._stating.write(principal, session_id, content)
 
@@ -221,6 +248,10 @@ class SandboxService:
             errors.Forbidden: `everyone` without the scope `admin`.
         """
         return await self._seeing.sessions(principal, everyone=everyone)
+
+    async def show_session(self, principal: Principal, session_id: str) -> SessionInfo:
+        """Tell what a session holds and whether it is live."""
+        return await self._seeing.session(principal, session_id)
 
     async def kill_session(self, principal: Principal, session_id: str) -> bool:
         """End the box of a session, what runs in it too; files and the newest checkpoint stay. False without a box."""

@@ -119,10 +119,16 @@ def _check_surroundings(request: Execute) -> None:
             raise errors.InvalidRequest(
                 f"{name!r} is no name of a variable; write letters, digits and _, no digit first", param="env"
             )
-    texts = [*request.args, *request.env.values()]
-    if any("\0" in text for text in texts):
+    try:
+        raw = "\0".join([*request.args, *request.env.values()]).encode()
+    except UnicodeEncodeError as error:
+        raise errors.InvalidRequest(
+            "Arguments and variables are Unicode, without halves of pairs", param="args"
+        ) from error
+    number = len(request.args) + len(request.env)
+    if raw.count(b"\0") > max(0, number - 1):
         raise errors.InvalidRequest("Arguments and variables cannot have a NUL", param="args")
-    total = sum(len(text.encode(errors="surrogatepass")) + 1 for text in (*texts, *request.env))
+    total = len(raw) + 1 + sum(map(len, request.env)) + len(request.env)
     if total > MAX_ARGS_BYTES:
         raise errors.TooLarge(
             f"Arguments and variables have {total} bytes of {MAX_ARGS_BYTES}; use `stdin` or a file", param="args"

@@ -54,7 +54,7 @@ class Checkpoints:
         try:
             await live.box.put("spool", "state", state.size_bytes, self._parts.blobs.open(state.sha256))
             loaded = await live.box.load()
-        except (errors.NotFound, errors.InvalidRequest, errors.TooLarge) as error:
+        except (errors.NotFound, errors.InvalidRequest, errors.TooLarge, errors.Conflict) as error:
             self._parts.metrics.restores.of("failed").inc()
             _log.error("state_not_restored", session=live.id, reason=error.message)
             return (), tuple(Dropped(name=name, reason=error.message) for name in state.kept) + state.dropped
@@ -69,7 +69,9 @@ class Checkpoints:
         assert box is not None
         dumped = await box.dump(self._parts.limits.state_bytes)
         known = live.state
-        if known is not None and known.sha256 == dumped.sha256:
+        if not dumped.kept and not dumped.dropped:
+            await self.forget(live)
+        elif known is not None and known.sha256 == dumped.sha256:
             self._parts.metrics.checkpoints.of("unchanged").inc()
         else:
             await self._keep(live, box, dumped)
@@ -78,7 +80,9 @@ class Checkpoints:
 
     async def _keep(self, live: LiveSession, box: Box, dumped: Dumped) -> None:
         for attempt in range(_ATTEMPTS):
-            blob = await self._contents.put(box.get("spool", "state"), self._parts.limits.state_bytes, "checkpointed")
+            blob = await self._contents.put(
+                box.get("spool", "state"), self._parts.limits.state_bytes, "checkpointed", "state"
+            )
             state = StateRecord(
                 session_id=live.id,
                 tenant=live.record.tenant,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 
@@ -27,13 +27,15 @@ class Contents:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def put(self, pieces: AsyncIterator[bytes], max_bytes: int, direction: str) -> Blob:
+    async def put(
+        self, pieces: AsyncIterator[bytes], max_bytes: int, direction: str, what: Literal["file", "state"] = "file"
+    ) -> Blob:
         """Store what comes, counting.
 
         Raises:
-            errors.TooLarge: It is longer than it may be (code `file_too_large`); nothing is stored.
+            errors.TooLarge: It is longer than it may be (code `file_too_large`, `state_too_large`); nothing is kept.
         """
-        blob = await self._parts.blobs.put_stream(_bounded(pieces, max_bytes))
+        blob = await self._parts.blobs.put_stream(_bounded(pieces, max_bytes, what))
         self._parts.metrics.bytes.of(direction).inc(blob.size_bytes)
         return blob
 
@@ -98,15 +100,15 @@ def lost() -> errors.Unavailable:
     )
 
 
-async def _bounded(pieces: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+async def _bounded(pieces: AsyncIterator[bytes], max_bytes: int, what: str) -> AsyncIterator[bytes]:
     total = 0
     async for piece in pieces:
         total += len(piece)
         if total > max_bytes:
             raise errors.TooLarge(
-                f"One file may have {max_bytes} bytes, and this one has more",
-                code="file_too_large",
-                param="file",
+                f"One {what} may have {max_bytes} bytes, and this one has more",
+                code=f"{what}_too_large",
+                param=what,
                 data={"max_bytes": max_bytes},
             )
         yield piece

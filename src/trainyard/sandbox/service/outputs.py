@@ -47,6 +47,7 @@ class Outputs:
         live.pending_deleted |= set(report.deleted)
         live.pending -= set(report.deleted)
         live.pending_deleted -= {change.path for change in report.changed}
+        self._leave_alone(live)
         failed = dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
         if not report.is_success or not (live.pending or live.pending_deleted):
             return Left(failed=failed)
@@ -85,6 +86,14 @@ class Outputs:
 
     # ------------------------------------------------------------------ inside
 
+    def _leave_alone(self, live: LiveSession) -> None:
+        """Forget what a run did to files that it may only read; the next one finds them as they are stored."""
+        touched = live.pending | live.pending_deleted
+        for path in [path for path in touched if path in live.files and live.files[path].is_read_only]:
+            live.pending.discard(path)
+            live.pending_deleted.discard(path)
+            live.placed.pop(path, None)
+
     def _chosen(self, live: LiveSession) -> tuple[list[str], list[str]]:
         every = sorted(live.pending)
         most = self._parts.limits.output_files
@@ -117,7 +126,7 @@ class Outputs:
             async with turn:
                 try:
                     found[path] = await self._contents.put(box.get(place, path), most, "produced")
-                except errors.TooLarge as error:
+                except (errors.TooLarge, errors.Conflict) as error:
                     failed[path] = error.message
                 except errors.NotFound:
                     return

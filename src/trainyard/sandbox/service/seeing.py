@@ -6,7 +6,7 @@ from trainyard.sandbox.service.boxes import Boxes
 from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.collecting import Collecting
 from trainyard.sandbox.service.holding import Holding
-from trainyard.sandbox.service.parts import Parts
+from trainyard.sandbox.service.parts import Parts, unknown_session
 from trainyard.sandbox.store.sessions import Listed
 from trainyard.sandbox.types.domain import SessionInfo
 
@@ -34,6 +34,14 @@ class Seeing:
             self._parts.sessions.listed, principal.tenant, owner, self._parts.clock.now(), _MOST
         )
         return [self._shown(one) for one in listed]
+
+    async def session(self, principal: Principal, session_id: str) -> SessionInfo:
+        """See `SandboxService.show_session`."""
+        await self._holding.find(principal, session_id)
+        listed = await self._parts.stored(self._parts.sessions.described, session_id)
+        if listed is None:
+            raise unknown_session()
+        return self._shown(listed)
 
     async def interrupt(self, principal: Principal, session_id: str) -> bool:
         """See `SandboxService.interrupt`."""

@@ -65,7 +65,7 @@ class Stating:
         """See `SandboxService.write_state`."""
         await self._holding.find(principal, session_id)
         header = _Header()
-        blob = await self._contents.put(header.watch(content), self._parts.limits.state_bytes, "uploaded")
+        blob = await self._contents.put(header.watch(content), self._parts.limits.state_bytes, "uploaded", "state")
         try:
             kept = header.names(blob.size_bytes)
             async with self._holding.entered(principal, session_id) as live:

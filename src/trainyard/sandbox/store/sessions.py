@@ -2,14 +2,28 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
 
 from trainyard.core import errors
 from trainyard.core.db import Database
 from trainyard.core.db.writer import Write
 from trainyard.sandbox.store import contents
-from trainyard.sandbox.store.records import Hold, SessionRecord, Wanted
+from trainyard.sandbox.store.records import Hold, Role, SessionRecord, Wanted
 from trainyard.sandbox.store.tables import files, sessions, states
 
 _STEP = 200
@@ -143,14 +157,15 @@ class SessionStore:
         conditions = [sessions.c.expires_at > now]
         conditions += [] if tenant is None else [sessions.c.tenant == tenant]
         conditions += [] if owner is None else [sessions.c.owner == owner]
-        number = (
-            select(func.count()).where(files.c.session_id == sessions.c.id, files.c.role != "pending").scalar_subquery()
-        )
-        size = select(states.c.size_bytes).where(states.c.session_id == sessions.c.id).scalar_subquery()
-        asked = select(sessions, number.label("files"), size.label("state_bytes")).where(*conditions)
+        asked = _described().where(*conditions).order_by(sessions.c.used_at.desc(), sessions.c.id).limit(most)
         with self._database.read() as connection:
-            rows = connection.execute(asked.order_by(sessions.c.used_at.desc(), sessions.c.id).limit(most)).mappings()
-            return [Listed(_record(row), row["files"], row["state_bytes"] or 0) for row in rows]
+            return [_listed(row) for row in connection.execute(asked).mappings()]
+
+    def described(self, session_id: str) -> Listed | None:
+        """Find a session with what it stores."""
+        with self._database.read() as connection:
+            row = connection.execute(_described().where(sessions.c.id == session_id)).mappings().first()
+        return None if row is None else _listed(row)
 
     def expired(self, now: float, most: int) -> list[SessionRecord]:
         """List sessions whose time is over and that no living process holds."""
@@ -212,6 +227,17 @@ def checked(connection: Connection, session_id: str, hold: Hold | None) -> Sessi
         raise errors.Conflict("Another process has taken this session over", code="session_taken", retry_after_s=1)
     connection.execute(update(sessions).where(mine).values(revision=sessions.c.revision + 1))
     return _record(row)
+
+
+def _described() -> Select[Any]:
+    is_of = (files.c.session_id == sessions.c.id, files.c.role != Role.PENDING)
+    number = select(func.count()).where(*is_of).scalar_subquery()
+    size = select(states.c.size_bytes).where(states.c.session_id == sessions.c.id).scalar_subquery()
+    return select(sessions, number.label("files"), size.label("state_bytes"))
+
+
+def _listed(row: RowMapping) -> Listed:
+    return Listed(_record(row), row["files"], row["state_bytes"] or 0)
 
 
 def _newest(connection: Connection, tenant: str, owner: str, entity_id: str, now: float) -> SessionRecord | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.core.blobs import MemoryBlobs
-from trainyard.core.clock import SystemClock
+from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
 from trainyard.core.db.writer import GroupWriter
 from trainyard.core.metering.fake import OpenMeter
@@ -16,12 +16,16 @@ from trainyard.core.settings import SandboxLimits, SandboxSettings, ServerSettin
 from trainyard.core.telemetry import Metrics
 from trainyard.sandbox import opening
 from trainyard.sandbox.backends.fake import FakeBackend
+from trainyard.sandbox.languages import Reach
 from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import Execute, Executed, Upload
 
 ANNA = Principal("acme", "anna", "key_1", frozenset({"execute"}))
 BERT = Principal("acme", "bert", "key_2", frozenset({"execute"}))
 CARL = Principal("other", "anna", "key_3", frozenset({"execute"}))
+ONLY_PYTHON = Reach(directories=())
+"""Asking twelve toolchains for their versions takes a second."""
+
 ADMIN = Principal("acme", "root", "key_4", frozenset({"execute", "admin"}))
 
 
@@ -82,25 +86,35 @@ async def writer(database: Database) -> AsyncIterator[GroupWriter]:
 
 
 @pytest.fixture
-def make(database: Database, writer: GroupWriter, tmp_path: Path) -> Make:
-    """Make a server; `limits` and other fields of the settings may be given."""
-    blobs = MemoryBlobs()
+async def make(database: Database, writer: GroupWriter, tmp_path: Path) -> AsyncIterator[Make]:
+    """Make a server; `limits` and other fields of the settings may be given. All of them are closed at the end."""
+    blobs, made = MemoryBlobs(), list[Server]()
 
-    def _make(*, limits: SandboxLimits | None = None, drain_s: float = 30.0, **fields: object) -> Server:
+    def _make(
+        *,
+        limits: SandboxLimits | None = None,
+        drain_s: float = 30.0,
+        reach: Reach = ONLY_PYTHON,
+        clock: Clock | None = None,
+        **fields: object,
+    ) -> Server:
         chosen = {"limits": limits or SandboxLimits(), "checkpoint_s": 0.05, "warm": 0, "warm_science": 0} | fields
         sandbox = SandboxSettings.model_validate(chosen)
         settings = Settings(data_dir=tmp_path, sandbox=sandbox, server=ServerSettings(drain_s=drain_s))
         backend, meter = FakeBackend(), OpenMeter(writer)
-        service = opening.service(settings, database, blobs, backend, meter, SystemClock(), Metrics())
-        return Server(service, backend, meter, blobs)
+        time = clock or SystemClock()
+        service = opening.service(settings, database, blobs, backend, meter, time, Metrics(), reach=reach)
+        made.append(Server(service, backend, meter, blobs))
+        return made[-1]
 
-    return _make
+    yield _make
+    for server in made:
+        await server.service.aclose()
 
 
 @pytest.fixture
-async def server(make: Make) -> AsyncIterator[Server]:
+async def server(make: Make) -> Server:
     """A server that runs."""
     made = make()
     await made.service.start()
-    yield made
-    await made.service.aclose()
+    return made

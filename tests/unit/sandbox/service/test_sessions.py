@@ -1,0 +1,219 @@
+"""Sessions that live, wait, idle, are taken over and end."""
+
+import asyncio
+
+import pytest
+
+from tests.unit.sandbox.service.conftest import ANNA, BERT, Make, Server, uploads
+from tests.unit.sandbox.service.test_states import durable, until
+from trainyard.core import errors
+from trainyard.core.clock import FakeClock
+from trainyard.sandbox.languages import Reach
+
+WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
+
+
+async def test_runs_of_one_session_wait_in_line(server: Server) -> None:
+    done = await server.run("order = []")
+    runs = [
+        server.run(f"import time; time.sleep(0.02); order.append({n}); print(order)", session_id=done.session_id)
+        for n in range(5)
+    ]
+    assert sorted(len(one.stdout) for one in await asyncio.gather(*runs)) == [4, 7, 10, 13, 16]
+
+
+async def test_runs_of_one_name_that_come_at_once_share_a_session(server: Server) -> None:
+    done = await asyncio.gather(*(server.run("n = globals().get('n', 0) + 1; print(n)", entity_id="e") for _ in "abcd"))
+    assert len({one.session_id for one in done}) == 1
+    assert sorted(one.stdout for one in done) == ["1\n", "2\n", "3\n", "4\n"]
+
+
+async def test_an_interrupt_ends_the_run_and_keeps_the_variables(server: Server) -> None:
+    done = await server.run("x = 1")
+    assert not await server.service.interrupt(ANNA, done.session_id)
+    running = asyncio.create_task(server.run("y = 2\nimport time\ntime.sleep(60)", session_id=done.session_id))
+    await asyncio.sleep(0.3)
+    assert await server.service.interrupt(ANNA, done.session_id)
+    assert (await running).reason == "interrupted"
+    assert (await server.run("print(x, y)", session_id=done.session_id)).stdout == "1 2\n"
+
+
+async def test_a_caller_who_leaves_ends_his_run_and_pays_for_it(server: Server) -> None:
+    done = await server.run("x = 1")
+    await durable(server, done.session_id)
+    running = asyncio.create_task(server.run("import time; time.sleep(60)", session_id=done.session_id))
+    await asyncio.sleep(0.3)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert [charge.used.outcome for charge in server.meter.settled if charge.used] == ["done", "cancelled"]
+    assert (await server.run("print(x)", session_id=done.session_id)).stdout == "1\n"
+
+
+async def test_a_killed_session_ends_what_runs_and_keeps_files_and_state(server: Server) -> None:
+    done = await server.run("x = 1\nopen('a', 'w').write('a')")
+    await durable(server, done.session_id)
+    running = asyncio.create_task(server.run("import time; time.sleep(60)", session_id=done.session_id))
+    await asyncio.sleep(0.3)
+    assert await server.service.kill_session(ANNA, done.session_id)
+    assert (await running).reason == "killed"
+    assert (await server.run("print(x, open('a').read())", session_id=done.session_id)).stdout == "1 a\n"
+
+
+async def test_a_deleted_session_is_gone_with_all_it_had(server: Server) -> None:
+    done = await server.run("x = 1\nopen('a', 'w').write('a')")
+    await durable(server, done.session_id)
+    await server.service.delete_session(ANNA, done.session_id)
+    with pytest.raises(errors.NotFound):
+        await server.run("1", session_id=done.session_id)
+    assert await server.service.list_sessions(ANNA) == []
+    await until(lambda: server.backend.running() == [])
+    assert [blob async for blob in server.blobs.stored(min_age_s=0)] == []
+
+
+async def test_a_session_that_idles_goes_to_its_checkpoint(make: Make) -> None:
+    server = make(idle_s=0.3, checkpoint_s=3600)
+    await server.service.start()
+    done = await server.run("x = 1")
+    await until(lambda: server.backend.running() == [])
+    info = await durable(server, done.session_id)
+    assert (info.is_live, info.kept) == (False, ("x",))
+    assert (await server.run("print(x)", session_id=done.session_id)).stdout == "1\n"
+
+
+async def test_the_session_that_was_used_longest_ago_makes_room_for_a_new_one(make: Make) -> None:
+    server = make(max_boxes=2, checkpoint_s=3600)
+    await server.service.start()
+    first, second = await server.run("x = 1"), await server.run("x = 2")
+    await server.run("x", session_id=first.session_id)
+    third = await server.run("x = 3")
+    live = {one.id for one in await server.service.list_sessions(ANNA) if one.is_live}
+    assert live == {first.session_id, third.session_id}
+    assert (await server.run("print(x)", session_id=second.session_id)).stdout == "2\n"
+
+
+async def test_when_every_box_runs_code_the_next_caller_is_told_so(make: Make) -> None:
+    server = make(max_boxes=1)
+    await server.service.start()
+    session, _ = await server.upload(a="1")
+    running = asyncio.create_task(server.run(WAIT, session_id=session))
+    await asyncio.sleep(0.3)
+    with pytest.raises(errors.Unavailable) as caught:
+        await server.run("1", BERT)
+    assert (caught.value.code, caught.value.retry_after_s) == ("sandbox_full", 1)
+    await server.service.interrupt(ANNA, session)
+    await running
+    assert server.meter.running == []
+
+
+async def test_sessions_that_take_too_much_memory_together_are_put_away(make: Make) -> None:
+    server = make(sessions_memory_bytes=100 << 20, checkpoint_s=3600)
+    await server.service.start()
+    first = await server.run("x = bytearray(60 << 20)")
+    await server.run("x = bytearray(60 << 20)", BERT)
+    await until(lambda: len(server.backend.running()) == 1)
+    assert not (await server.service.show_session(ANNA, first.session_id)).is_live
+    assert (await server.run("print(len(x))", session_id=first.session_id)).stdout == f"{60 << 20}\n"
+
+
+async def test_a_session_moves_to_the_process_that_needs_it(make: Make) -> None:
+    here, there = make(checkpoint_s=3600), make(checkpoint_s=3600)
+    await here.service.start()
+    await there.service.start()
+    done = await here.run("x = 1\nopen('a', 'w').write('a')")
+    moved = await there.run("x += 1; print(x, open('a').read())", session_id=done.session_id)
+    assert (moved.stdout, moved.is_new_runtime) == ("2 a\n", True)
+    assert here.backend.running() == []
+    back = await here.run("print(x)", session_id=done.session_id)
+    assert back.stdout == "2\n"
+
+
+async def test_a_run_is_interrupted_through_another_process(make: Make) -> None:
+    here, there = make(), make()
+    await here.service.start()
+    await there.service.start()
+    done = await here.run("x = 1")
+    running = asyncio.create_task(here.run("import time; time.sleep(60)", session_id=done.session_id))
+    await asyncio.sleep(0.3)
+    assert await there.service.interrupt(ANNA, done.session_id)
+    assert (await running).reason == "interrupted"
+
+
+async def test_files_that_another_process_stores_are_seen_by_a_live_session(make: Make) -> None:
+    here, there = make(), make()
+    await here.service.start()
+    done = await here.run("x = 1")
+    await there.service.upload(ANNA, uploads({"a": "from there"}), session_id=done.session_id)
+    assert (await here.run("print(x, open('a').read())", session_id=done.session_id)).stdout == "1 from there\n"
+
+
+async def test_sessions_end_with_their_time_and_leave_nothing(make: Make) -> None:
+    clock = FakeClock()
+    server = make(clock=clock, session_ttl_s=3600)
+    await server.service.start()
+    old = await server.run("open('a', 'w').write('old')")
+    clock.advance(1800)
+    new = await server.run("open('a', 'w').write('new')")
+    clock.advance(1801)
+    with pytest.raises(errors.NotFound):
+        await server.run("1", session_id=old.session_id)
+    with pytest.raises(errors.NotFound):
+        await server.service.list_files(ANNA, old.session_id)
+    done = await server.service.gc(stray_s=0)
+    assert done.sessions == 1
+    assert not await server.blobs.exists(old.files[0].sha256)
+    assert [one.id for one in await server.service.list_sessions(ANNA)] == [new.session_id]
+    assert await server.read(new.session_id, new.files[0].id) == b"new"
+    assert await server.service.gc(stray_s=0) == type(done)(sessions=0, contents=0)
+
+
+async def test_contents_that_a_crash_left_without_a_name_are_removed_when_they_are_old(server: Server) -> None:
+    session, ids = await server.upload(a="named")
+    await server.blobs.put_bytes(b"put, and then the process died")
+    assert (await server.service.gc()).contents == 0
+    assert (await server.service.gc(stray_s=0)).contents == 1
+    assert await server.read(session, ids["a"]) == b"named"
+
+
+async def test_bash_and_python_share_the_workspace_and_not_the_variables(make: Make) -> None:
+    server = make(reach=Reach())
+    await server.service.start()
+    done = await server.run("x = 1\nopen('a', 'w').write('py')")
+    bash = await server.run("cat a; echo -n sh > b; python3 -c 'print(2)'", language="bash", session_id=done.session_id)
+    assert (bash.stdout, [file.path for file in bash.files]) == ("py2\n", ["b"])
+    assert (await server.run("print(x, open('b').read())", session_id=done.session_id)).stdout == "1 sh\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"code": " \n"}, "empty_code"),
+        ({"language": "cobol"}, "unsupported_language"),
+        ({"timeout_s": 0}, "validation_error"),
+        ({"timeout_s": 301}, "validation_error"),
+        ({"timeout_s": float("nan")}, "validation_error"),
+        ({"entity_id": "a b"}, "validation_error"),
+        ({"env": {"1X": "y"}}, "validation_error"),
+        ({"env": {"X": "a\0b"}}, "validation_error"),
+        ({"args": ("a\0b",)}, "validation_error"),
+        ({"args": ("\udcff",)}, "validation_error"),
+        ({"code": "'\udcff'"}, "validation_error"),
+        ({"code": "1" * ((1 << 20) + 1)}, "request_too_large"),
+        ({"args": ("a" * (1 << 20),)}, "request_too_large"),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_anything_is_done(
+    server: Server, fields: dict[str, object], code: str
+) -> None:
+    with pytest.raises((errors.InvalidRequest, errors.TooLarge)) as caught:
+        await server.run(**({"code": "1"} | fields))  # type: ignore[arg-type]
+    assert caught.value.code == code
+    assert server.meter.opened == []
+
+
+async def test_a_shutdown_that_gets_no_time_ends_the_boxes_anyway(make: Make) -> None:
+    server = make(checkpoint_s=3600, drain_s=0.0)
+    await server.service.start()
+    await server.run("x = 1")
+    await server.service.aclose()
+    assert server.backend.running() == []
