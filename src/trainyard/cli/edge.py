@@ -78,6 +78,8 @@ def meaning(error: sdk_errors.TrainyardAPIError) -> type[errors.TrainyardError]:
 
 
 def _trail(error: sdk_errors.TrainyardAPIError) -> str:
+    if isinstance(error, sdk_errors.ConnectionError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "; set TRAINYARD_CA to its certificate, tls/cert.pem in the data directory of a self-signed server"
     if isinstance(error, sdk_errors.ConnectionError):
         return "; start a server with `trainyard up` or name one with --url"
     facts = [f"code {error.code}"] if error.code else []

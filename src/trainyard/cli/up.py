@@ -13,6 +13,7 @@ from trainyard.core import settings as settings_module
 from trainyard.core.blobs import DirectoryBlobs
 from trainyard.core.catalog import ModelRegistry
 from trainyard.core.datadir import DataDirectory, DataDirectoryLock, remove_stale_sockets
+from trainyard.core.http import tls
 
 
 def up(
@@ -26,6 +27,16 @@ def up(
         int | None,
         typer.Option("--workers", min=1, help="HTTP processes; more than one needs redis.url.", show_default=False),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option("--tls-cert", help="Speak HTTPS with this certificate, a PEM file.", show_default=False),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option("--tls-key", help="The key of --tls-cert, a PEM file.", show_default=False)
+    ] = None,
+    tls_self_signed: Annotated[
+        bool, typer.Option("--tls-self-signed", help="Speak HTTPS with a certificate that is made here.")
+    ] = False,
     data_dir: DataDir = None,
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON value per line instead of text.")] = False,
@@ -35,6 +46,9 @@ def up(
         "server.host": host,
         "server.port": port,
         "server.workers": workers,
+        "server.tls_cert": None if tls_cert is None else str(tls_cert.absolute()),
+        "server.tls_key": None if tls_key is None else str(tls_key.absolute()),
+        "server.tls_self_signed": "true" if tls_self_signed else None,
         "data_dir": None if data_dir is None else str(data_dir.absolute()),
     }
     code = serve(flags, config, Report(as_json=as_json))
@@ -57,12 +71,13 @@ def serve(flags: dict[str, str | int | None], config_file: Path | None, report: 
     try:
         remove_stale_sockets(data)
         asyncio.run(DirectoryBlobs(data.blobs).remove_unfinished(min_age_s=0))
+        certificate = tls.prepare(settings)
         with listen(settings.server.host, settings.server.port) as listener:
             from trainyard import app  # seconds of imports, which a refused start need not wait for
 
             first_key = app.bootstrap(settings).first_key
-            url = url_of(listener)
-            report.started(url, data.path, first_key, models)
+            url = url_of(listener, "https" if settings.server.speaks_tls else "http")
+            report.started(url, data.path, first_key, models, certificate)
             around = Surroundings(
                 settings=settings,
                 flags=flags,

@@ -18,14 +18,24 @@ class Report:
         self._as_json = as_json
         self._last: dict[str, ChildState] = {}
 
-    def started(self, url: str, data_dir: Path, first_key: str | None, models: Sequence[ModelEntry]) -> None:
+    def started(
+        self,
+        url: str,
+        data_dir: Path,
+        first_key: str | None,
+        models: Sequence[ModelEntry],
+        certificate: Path | None = None,
+    ) -> None:
         """Print the block; the key is printed here and never again, so this raises OSError when it cannot be."""
         if self._as_json:
             names = {entry.name: entry.load for entry in models}
             facts = {"url": url, "data_dir": str(data_dir), "admin_key": first_key, "models": names}
+            facts["certificate"] = None if certificate is None else str(certificate)
             _write(json.dumps({"event": "starting", **facts}))
             return
         lines = [f"trainyard {trainyard.__version__}", f"  url        {url}", f"  data       {data_dir}"]
+        if certificate is not None:
+            lines.append(f"  trust      {certificate}  (self-signed; clients: TRAINYARD_CA)")
         if first_key is not None:
             lines.append(f"  admin key  {first_key}  (shown once; keep it)")
         lines += [f"  model      {entry.name}  ({entry.load})" for entry in models] or ["  model      none configured"]

@@ -13,7 +13,7 @@ from trainyard.core import errors
 
 _ENV_PREFIX = "TRAINYARD_"
 _DEFAULT_FILE = "trainyard.yaml"
-_OF_THE_CLIENT = frozenset({"URL", "API_KEY", "REQUIRE", "TEST_THREADS", "CONFIG"})
+_OF_THE_CLIENT = frozenset({"URL", "API_KEY", "CA", "REQUIRE", "TEST_THREADS", "CONFIG"})
 """TRAINYARD_* variables that are no settings of the server: those of the client and of the tests."""
 
 

@@ -42,6 +42,7 @@ class Door(_Address):
         timeout_s: float = 300.0,
         *,
         retry: RetryPolicy | None = None,
+        ca: Path | str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Open no connection yet.
@@ -51,11 +52,16 @@ class Door(_Address):
             base_url: Server; TRAINYARD_URL, else http://127.0.0.1:8000 when left out.
             timeout_s: Longest wait for the next byte of an answer.
             retry: When calls are made again; see `RetryPolicy`.
+            ca: PEM file of certificates that are trusted beside the system's; TRAINYARD_CA when left out.
             transport: How httpx reaches the server; a network connection when left out.
         """
         super().__init__(api_key, base_url, retry)
         self.session = httpx.Client(
-            base_url=self.base_url, headers=self.headers(), timeout=timeout_s, transport=transport
+            base_url=self.base_url,
+            headers=self.headers(),
+            timeout=timeout_s,
+            transport=transport,
+            verify=environment.trust(ca),
         )
 
     def send(self, call: Call[R]) -> R:
@@ -131,12 +137,17 @@ class AsyncDoor(_Address):
         timeout_s: float = 300.0,
         *,
         retry: RetryPolicy | None = None,
+        ca: Path | str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Open no connection yet; arguments as those of `Door`, with an async transport."""
         super().__init__(api_key, base_url, retry)
         self.session = httpx.AsyncClient(
-            base_url=self.base_url, headers=self.headers(), timeout=timeout_s, transport=transport
+            base_url=self.base_url,
+            headers=self.headers(),
+            timeout=timeout_s,
+            transport=transport,
+            verify=environment.trust(ca),
         )
 
     async def send(self, call: Call[R]) -> R:

@@ -15,7 +15,9 @@ from typing import Self
 import httpx
 
 from trainyard.core import errors
+from trainyard.core.http import tls
 from trainyard.core.processes import child, runfile
+from trainyard.sdk import environment as client_environment
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 40.0
@@ -41,6 +43,7 @@ class LocalServer:
         *,
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
+        ca: Path | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
         stop_timeout_s: float = STOP_TIMEOUT_S,
     ) -> None:
@@ -50,6 +53,7 @@ class LocalServer:
             data_dir: Made when absent.
             arguments: More arguments for `trainyard up`.
             environment: More variables for it.
+            ca: Certificate to trust where it speaks HTTPS with one that is not its own.
             start_timeout_s: Until its readiness, the engine's start included.
             stop_timeout_s: Until it is ended by force.
         """
@@ -58,10 +62,17 @@ class LocalServer:
         self.url = ""
         self.key = ""
         self._arguments = arguments
+        self._ca = ca
         self._environment = {**os.environ, **(environment or {})}
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ca(self) -> Path | None:
+        """What to trust (`Client(ca=…)`): what was given, else its self-signed certificate; None where it has none."""
+        own = tls.own_certificate(self.data_dir)
+        return self._ca or (own if self.url.startswith("https:") and own.exists() else None)
 
     @property
     def pid(self) -> int:
@@ -124,7 +135,7 @@ class LocalServer:
             if self._process.poll() is not None:
                 raise errors.StartupError(f"the server ended with status {self._process.returncode}: {self._words()}")
             self.url = self._find_url()
-            if self.url and answers(self.url):
+            if self.url and answers(self.url, self.ca):
                 return
             time.sleep(POLL_S)
         raise errors.StartupError(f"the server was not ready after {self._start_timeout_s:.0f} s: {self._words()}")
@@ -149,9 +160,10 @@ class LocalServer:
         return " | ".join(lines[-LOG_LINES:]) or "it printed nothing"
 
 
-def answers(url: str) -> bool:
-    """Ask a server whether it is ready; nobody there is a no."""
+def answers(url: str, ca: Path | None = None) -> bool:
+    """Ask a server whether it is ready; nobody there is a no, and so is one whose certificate is not trusted."""
     try:
-        return httpx.get(f"{url}/readyz", timeout=PROBE_TIMEOUT_S).status_code == httpx.codes.OK
+        asked = httpx.get(f"{url}/readyz", timeout=PROBE_TIMEOUT_S, verify=client_environment.trust(ca))
+        return asked.status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

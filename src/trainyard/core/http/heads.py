@@ -5,7 +5,7 @@ import resource
 import sys
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 from weakref import WeakKeyDictionary
 
 import httptools
@@ -67,6 +67,7 @@ class BoundedHeads(HttpToolsProtocol):
         body_bytes_s: Bytes per second that a body needs, while they are read.
         write_look_s: After this, and again, a connection whose client has taken nothing of what waits is cut.
         max_connections: Further ones get 503 at once; None = what the limit of descriptors allows.
+        outer_scheme: Of the address under which clients know the server, where this connection is not theirs.
     """
 
     _outboxes: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox]] = WeakKeyDictionary()
@@ -76,6 +77,7 @@ class BoundedHeads(HttpToolsProtocol):
     body_bytes_s = BODY_BYTES_S
     write_look_s = WRITE_LOOK_S
     max_connections: int | None = None
+    outer_scheme: Literal["http", "https"] | None = None
     _deadline: asyncio.TimerHandle | None = None
     _is_in_head = True
     _is_in_body = False
@@ -96,6 +98,7 @@ class BoundedHeads(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, unless there are too many connections."""
         super().connection_made(transport)
+        self.scheme = self.outer_scheme or self.scheme
         self._outbox = self._outboxes.setdefault(self.loop, Outbox(self.loop))
         if len(self.connections) > (self.max_connections or most_connections()):
             transport.write(_FULL)

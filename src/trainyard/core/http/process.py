@@ -6,6 +6,7 @@ import gc
 import resource
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ _CLOSE_S = 1
 
 _DESCRIPTORS = 65_536
 
+_HANDSHAKE_S = 10.0
+"""From a connection to the end of its TLS handshake; until then nothing counts or bounds it."""
+
 _YOUNG_OBJECTS = 10_000
 """New objects after which the collector looks at them; about a hundred requests, a few MB."""
 
@@ -28,24 +32,35 @@ _YOUNG_OBJECTS = 10_000
 class _Server(uvicorn.Server):
     """Leaves the signals to `run`, which drains before it ends, and also listens on a unix socket."""
 
-    def __init__(self, config: uvicorn.Config, local: Path | None) -> None:
+    def __init__(self, config: uvicorn.Config, local: Path | None, tls: ssl.SSLContext | None) -> None:
         super().__init__(config)
         self._local = local
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the given sockets, and on the local one once everything is up."""
-        await super().startup(sockets)
+        await super().startup([] if self._tls else sockets)
         _spare_collector()
-        if self._local is None or not self.started:
+        if not self.started:
             return
-        self._local.unlink(missing_ok=True)  # of a process that was killed
-        serving = await asyncio.get_running_loop().create_unix_server(self._protocol, str(self._local))
-        self.servers.append(serving)
+        loop = asyncio.get_running_loop()
+        for listener in (sockets or []) if self._tls else []:
+            self.servers.append(
+                await loop.create_server(
+                    self._protocol, sock=listener, ssl=self._tls, ssl_handshake_timeout=_HANDSHAKE_S
+                )
+            )
+        if self._local is not None:
+            self._local.unlink(missing_ok=True)  # of a process that was killed
+            self.servers.append(await loop.create_unix_server(self._local_protocol, str(self._local)))
 
-    def _protocol(self) -> asyncio.Protocol:
-        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+    def _protocol(self) -> heads.BoundedHeads:
+        return heads.BoundedHeads(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _local_protocol(self) -> heads.BoundedHeads:
+        """What comes by the local socket comes from our other processes, who speak with clients as this one does."""
+        made = self._protocol()
+        made.outer_scheme = "https" if self._tls else "http"
         return made
 
     @contextlib.contextmanager
@@ -78,6 +93,7 @@ async def run(
     drain_s: float,
     *,
     local: Path | None = None,
+    tls: ssl.SSLContext | None = None,
     on_hangup: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain: readiness flips, running requests end or meet the deadline.
@@ -88,6 +104,7 @@ async def run(
         drain: Begun at the signal.
         drain_s: Seconds that running requests get.
         local: Path of a unix socket to listen on too.
+        tls: Spoken on `listener`, not on the unix socket; None = HTTP.
         on_hangup: Called at SIGHUP.
     """
     _use_descriptors()
@@ -102,7 +119,7 @@ async def run(
         proxy_headers=False,  # where they matter the application reads them itself
         timeout_graceful_shutdown=_CLOSE_S,
     )
-    server = _Server(config, local)
+    server = _Server(config, local, tls)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_hangup)
     for number in (signal.SIGTERM, signal.SIGINT):

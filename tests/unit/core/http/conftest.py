@@ -1,7 +1,9 @@
 """A small application with a route of every kind, and keys for it."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -16,10 +18,11 @@ from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
 from trainyard.core.http import auth, error_bodies, hot
+from trainyard.core.http import tls as tls_module
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.keys import APIKeyManager
 from trainyard.core.principal import Principal
-from trainyard.core.settings import Settings
+from trainyard.core.settings import ServerSettings, Settings
 
 Trainer = Annotated[Principal, Depends(auth.principal("train"))]
 
@@ -174,3 +177,25 @@ def client(app: FastAPI, parts: HttpParts) -> Iterator[TestClient]:
     headers = {"Authorization": f"Bearer {parts.keys.generate_key('ada')}"}
     with TestClient(app, raise_server_exceptions=False, headers=headers) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Both sides of a connection of which a self-signed certificate is believed."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def self_signed_tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    own = Settings(data_dir=tmp_path_factory.mktemp("data"), server=ServerSettings(tls_self_signed=True))
+    certificate, server = tls_module.prepare(own), tls_module.context(own)
+    assert server is not None
+    return Tls(server, ssl.create_default_context(cafile=certificate))
+
+
+@pytest.fixture(params=["http", "https"])
+def tls(request: pytest.FixtureRequest) -> Tls | None:
+    """Whether connections are encrypted."""
+    return request.getfixturevalue("self_signed_tls") if request.param == "https" else None

@@ -1,4 +1,4 @@
-"""Requests that are answered as equal ones were: without a task, over real sockets."""
+"""Requests that are answered as equal ones were: without a task, over real sockets, with and without TLS."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from tests.unit.core.http.conftest import ChatAnswer, ChatBody
+from tests.unit.core.http.conftest import ChatAnswer, ChatBody, Tls
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
@@ -79,6 +79,7 @@ class Yard:
     key: str
     protocols: list["weakref.ref[heads.BoundedHeads]"]
     state: ServerState
+    tls: Tls | None
 
     def request(self, prompt: str, key: str = "", *headers: str) -> bytes:
         body = json.dumps({"prompt": prompt})
@@ -87,7 +88,9 @@ class Yard:
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator["Client"]:
-        client = Client(*(await asyncio.open_connection("127.0.0.1", self.port)))
+        client = Client(
+            *(await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls.client if self.tls else None))
+        )
         yield client
         client.writer.close()
         with contextlib.suppress(ConnectionError):
@@ -123,7 +126,7 @@ class Client:
 
 
 @pytest.fixture
-async def yard(database: Database, clock: FakeClock) -> AsyncIterator[Yard]:
+async def yard(database: Database, clock: FakeClock, tls: Tls | None) -> AsyncIterator[Yard]:
     echo, parts = Echo(), HttpParts(database, APIKeyManager(database, b"p" * 32, clock), clock=clock)
     route = hot.hot_route(
         PATH,
@@ -148,10 +151,10 @@ async def yard(database: Database, clock: FakeClock) -> AsyncIterator[Yard]:
         made.append(weakref.ref(new))
         return new
 
-    server = await loop.create_server(protocol, "127.0.0.1", 0)
+    server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=tls.server if tls else None)
     key = parts.keys.generate_key("ada")
     await database.call(parts.keys.refresh)
-    yield Yard(server.sockets[0].getsockname()[1], parts, echo, key, made, state)
+    yield Yard(server.sockets[0].getsockname()[1], parts, echo, key, made, state, tls)
     server.close()
     await server.wait_closed()
 

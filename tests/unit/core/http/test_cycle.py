@@ -1,9 +1,10 @@
-"""Hot requests over real sockets."""
+"""Hot requests over real sockets, with and without TLS."""
 
 import asyncio
 import contextlib
 import re
 import socket
+import ssl
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import uvicorn
 from starlette.requests import ClientDisconnect
 from uvicorn.server import ServerState
 
-from tests.unit.core.http.conftest import ChatAnswer, ChatBody
+from tests.unit.core.http.conftest import ChatAnswer, ChatBody, Tls
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
 from trainyard.core.http import heads, hot, leaving
@@ -89,6 +90,7 @@ class Served:
     handler: Handler
     parts: HttpParts
     state: ServerState
+    tls: Tls | None
 
     def request(self, prompt: str, *headers: str, n: int = 1, path: str = PATH) -> bytes:
         body = f'{{"prompt": "{prompt}", "n": {n}}}'
@@ -96,7 +98,7 @@ class Served:
         return "\r\n".join([*head, "", body]).encode()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls.client if self.tls else None)
 
     def count(self, status: int) -> bool:
         line = f'trainyard_http_requests_total{{method="POST",route="{PATH}",status="{status}"}} 1.0'
@@ -104,7 +106,7 @@ class Served:
 
 
 @pytest.fixture
-async def served(database: Database, clock: FakeClock) -> AsyncIterator[Served]:
+async def served(database: Database, clock: FakeClock, tls: Tls | None) -> AsyncIterator[Served]:
     handler = Handler()
     parts = HttpParts(database, APIKeyManager(database, b"p" * 32, clock), clock=clock)
     app = _application(handler, parts)
@@ -113,8 +115,10 @@ async def served(database: Database, clock: FakeClock) -> AsyncIterator[Served]:
     config.load()
     state, loop = ServerState(), asyncio.get_running_loop()
     state.default_headers = [(b"date", b"today")]
-    server = await loop.create_server(lambda: Hasty(config=config, server_state=state, app_state={}), "127.0.0.1", 0)
-    yield Served(server.sockets[0].getsockname()[1], parts.keys.generate_key("ada"), handler, parts, state)
+    server = await loop.create_server(
+        lambda: Hasty(config=config, server_state=state, app_state={}), "127.0.0.1", 0, ssl=tls.server if tls else None
+    )
+    yield Served(server.sockets[0].getsockname()[1], parts.keys.generate_key("ada"), handler, parts, state, tls)
     server.close()
     await server.wait_closed()
 
@@ -346,5 +350,5 @@ async def test_connections_at_rest_are_closed_at_the_end_and_others_after_their_
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError, ssl.SSLError):  # of what was still on its way
         await writer.wait_closed()

@@ -207,3 +207,14 @@ async def test_an_application_that_answers_at_once_is_left_out_where_what_runs_i
     await yard.read(ONE)
     yard.leave()
     assert yard.bodies == [b"one"]
+
+
+class Behind(heads.BoundedHeads):
+    outer_scheme = "https"
+
+
+async def test_a_connection_of_another_process_has_the_scheme_that_clients_use() -> None:
+    yard = Yard(Behind)
+    await yard.read(ONE, ONE)
+    assert [scope["scheme"] for scope, _ in yard.seen] == ["https", "https"]
+    assert yard.known == 1
