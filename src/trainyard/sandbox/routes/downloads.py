@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header
 from starlette.responses import Response, StreamingResponse
 
 from trainyard.core import errors
+from trainyard.core.blobs import begun
 from trainyard.sandbox.routes.access import Claimed, FileId, Runner, SessionId
 from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import StoredFile
@@ -59,9 +60,9 @@ def add(routes: APIRouter, service: SandboxService) -> None:
         span = span_of(range, if_range, file)
         headers = {**_headers(file), "Content-Length": str(span.end - span.first if span else file.size_bytes)}
         if span is None:
-            return StreamingResponse(content, headers=headers, media_type=file.content_type)
+            return StreamingResponse(await begun(content), headers=headers, media_type=file.content_type)
         headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.size_bytes}"
-        return StreamingResponse(cut(content, span), 206, headers, file.content_type)
+        return StreamingResponse(await begun(cut(content, span)), 206, headers, file.content_type)
 
     @routes.head("/download/{session_id}/{file_id}", summary="Show the headers of a file", responses={404: {}})
     async def head_file(who: Runner, session_id: SessionId, file_id: FileId, claimed: Claimed) -> Response:

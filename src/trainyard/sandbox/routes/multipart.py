@@ -50,6 +50,7 @@ class FormReader:
         self._events: deque[Head | bytes | None] = deque()
         self._headers: dict[bytes, bytes] = {}
         self._header: list[bytes] = [b"", b""]
+        self._is_whole = False
         self._parser = MultipartParser(
             _boundary(content_type),
             {
@@ -60,6 +61,7 @@ class FormReader:
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
                 "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
             max_header_size=_MAX_HEADER_BYTES,
         )
@@ -101,13 +103,20 @@ class FormReader:
             piece = await anext(self._body, None)
             try:
                 if piece is None:
-                    self._parser.finalize()
-                    return _END
+                    return self._end()
                 self._parser.write(piece)
             except FormParserError as error:
                 self._body = _ended()  # what follows cannot be understood either
                 raise _invalid(f"The form cannot be read: {error}") from error
         return self._events.popleft()
+
+    def _end(self) -> "_End":
+        if not self._is_whole:
+            raise _invalid("The form ends in the middle; its last line is the boundary with -- behind it")
+        return _END
+
+    def _on_end(self) -> None:
+        self._is_whole = True
 
     def _on_part_begin(self) -> None:
         self._headers = {}

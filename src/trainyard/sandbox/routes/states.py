@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from trainyard.core.blobs import begun
 from trainyard.sandbox.routes import access, answers
 from trainyard.sandbox.routes.access import Runner, SessionId
 from trainyard.sandbox.routes.downloads import IfNoneMatch, is_known
@@ -35,7 +36,7 @@ def add(routes: APIRouter, service: SandboxService) -> None:
         if state.sha256 is not None and is_known(if_none_match, state.sha256):
             return Response(status_code=304, headers=headers)
         headers["Content-Length"] = str(state.size_bytes)
-        return StreamingResponse(content, headers=headers, media_type="application/octet-stream")
+        return StreamingResponse(await begun(content), headers=headers, media_type="application/octet-stream")
 
     @routes.post(
         "/state/{session_id}",
