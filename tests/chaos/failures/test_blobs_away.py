@@ -14,6 +14,7 @@ from tests.services import s3
 from trainyard import Client
 from trainyard.sdk import Run, ServerError
 from trainyard.sdk.local_server import LocalServer
+from trainyard.sdk.sandbox import Session
 
 pytestmark = pytest.mark.timeout(180)
 TIMEOUT_S = 0.5
@@ -21,13 +22,15 @@ TIMEOUT_S = 0.5
 
 @dataclass
 class Place:
-    """A server over a bucket that may fail, with a run that was saved there."""
+    """A server over a bucket that may fail, with a run that was saved there and a session that has a file there."""
 
     server: LocalServer
     s3: s3.S3Server
     bucket: str
     client: Client
     run: Run
+    session: Session
+    file_id: str
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with s3.rclone() as store:
         bucket = store.create_bucket()
         environment = {f"TRAINYARD_BLOBS__{name.upper()}": value for name, value in store.settings(bucket).items()}
+        environment["TRAINYARD_SANDBOX__ALLOW_WEAKER"] = "true"
         environment["TRAINYARD_BLOBS__TIMEOUT_S"] = str(TIMEOUT_S)
         directory = tmp_path_factory.mktemp("blobs")
         with (
@@ -44,7 +48,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             run = yard.trained(client, steps=1)
             run.save_state(mode="adapter")
             assert not any((directory / "data" / "blobs").glob("*/*"))  # the bucket has them
-            yield Place(server, store, bucket, client, run)
+            session = client.sandbox.session()
+            (file,) = session.upload(Path(__file__)).files
+            yield Place(server, store, bucket, client, run, session, file["fileId"])
 
 
 def outage(row: Row, place: Place, tmp_path: Path, fails: AbstractContextManager[None], within_s: float) -> None:
@@ -54,6 +60,8 @@ def outage(row: Row, place: Place, tmp_path: Path, fails: AbstractContextManager
         for act in (
             lambda: place.run.save_state(mode="adapter"),
             lambda: place.run.download(saved, tmp_path / "meanwhile"),
+            lambda: place.session.upload(Path(__file__)),
+            lambda: place.session.download(place.file_id, tmp_path / "meanwhile.py"),
         ):
             begun_s = time.monotonic()
             with pytest.raises(ServerError) as refused:
@@ -63,9 +71,11 @@ def outage(row: Row, place: Place, tmp_path: Path, fails: AbstractContextManager
         assert callers.readyz(place.server.url) == (row.statuses[1], {"blobs"})
         place.run.forward_backward(yard.LESSON)
         place.run.optim_step()
+        assert place.client.sandbox.run("print(6 * 7)").stdout == "42\n"
     assert wrong == []
     yard.until(lambda: callers.readyz(place.server.url) == (200, set()), timeout_s=15)
     assert place.run.download(saved, tmp_path / "after").stat().st_size == before
+    assert place.session.download(place.file_id, tmp_path / "after.py").read_bytes() == Path(__file__).read_bytes()
     assert place.run.save_state(mode="adapter").step == place.run.get_status().current_step
 
 

@@ -20,7 +20,9 @@ def test_the_five_measurements_are_made_and_leave_nothing(tmp_path: Path) -> Non
         ended = subprocess.run([*command, "--rounds", "2", "--json"], capture_output=True, text=True, check=False)
         told = json.loads(ended.stdout)
         # NumPy is there when somebody has set up the packages of the sandbox
-        assert told.pop("complex").get("failure") in (None, "ModuleNotFoundError: No module named 'numpy'")
+        failure = told.pop("complex").get("failure")
+        assert failure in (None, "ModuleNotFoundError: No module named 'numpy'")
+        assert ended.returncode == (0 if failure is None else 1)
         assert {name: block["requests"] for name, block in told.items()} == {
             "simple": 2,
             "concurrent": 20,

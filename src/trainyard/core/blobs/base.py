@@ -115,3 +115,16 @@ async def verified(pieces: AsyncIterator[bytes], sha256: str) -> AsyncIterator[b
         raise errors.TrainyardError(f"The stored bytes of blob {sha256} are damaged", code="blob_corrupt")
     if held:
         yield held
+
+
+async def begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Wait for the first piece of a stream, so that what goes wrong before it is told and not a broken answer."""
+    first = await anext(pieces, None)
+
+    async def whole() -> AsyncIterator[bytes]:
+        if first is not None:
+            yield first
+        async for piece in pieces:
+            yield piece
+
+    return whole()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.services.s3 import S3Server
 from trainyard.core import errors
-from trainyard.core.blobs import BlobStore, DirectoryBlobs, MemoryBlobs
+from trainyard.core.blobs import BlobStore, DirectoryBlobs, MemoryBlobs, begun
 from trainyard.core.blobs.base import CHUNK_BYTES
 from trainyard.core.blobs.s3 import S3Blobs
 
@@ -231,3 +231,13 @@ async def test_what_a_killed_writer_left_is_removed_and_blobs_stay(tmp_path: Pat
     assert await blobs.remove_unfinished(min_age_s=3600) == 0
     assert await blobs.remove_unfinished(min_age_s=0) == 1
     assert _names(tmp_path) == [blob.sha256[:2]]
+
+
+@pytest.mark.parametrize("pieces", [(), (b"abc",), (b"a", b"b", b"c")])
+async def test_a_stream_that_has_begun_is_the_same_stream(pieces: tuple[bytes, ...]) -> None:
+    assert [piece async for piece in await begun(_pieces(*pieces))] == list(pieces)
+
+
+async def test_what_goes_wrong_before_the_first_piece_is_told_to_whoever_begins(blobs: BlobStore) -> None:
+    with pytest.raises(errors.NotFound):
+        await begun(blobs.open(ABC))
