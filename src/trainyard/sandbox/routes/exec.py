@@ -25,16 +25,18 @@ def route(service: SandboxService, path: str, name: str) -> HotRoute:
 
     async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream:
         wish = asked.execute(request, body)
-        run = partial(service.execute, principal, wish, request_id=request.request_id)
+        lines: list[bytes] = []
+        run = partial(service.execute, principal, wish, request_id=request.request_id, on_admitted=lines.append)
         if not asked.is_streamed(request, body):
-            return Reply(answers.executed(principal, await leaving.while_connected(request, run())))
+            done = await leaving.while_connected(request, run())
+            return Reply(answers.executed(principal, done), lines=b"".join(lines))
         events = RunEvents(run, principal, request.request_id)
         try:
             await leaving.while_connected(request, events.begin())
         except BaseException:
             await events.aclose()
             raise
-        return Stream(events)
+        return Stream(events, lines=b"".join(lines))
 
     execute.__name__ = name
     return hot_route(

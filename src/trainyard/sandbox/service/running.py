@@ -31,6 +31,8 @@ from trainyard.sandbox.types.orders import Reason, Report, Stream
 _log = structlog.get_logger("sandbox")
 
 OnEvent = Callable[[Literal["stdout", "stderr"], bytes], None]
+OnAdmitted = Callable[[bytes], None]
+"""Is given where the caller stands with his limits, as `head_lines`, once a run is let in."""
 
 ROUTE = "/exec"
 
@@ -66,7 +68,12 @@ class Running:
         self._on_left = on_left
 
     async def execute(
-        self, principal: Principal, request: Execute, on_event: OnEvent | None, request_id: str
+        self,
+        principal: Principal,
+        request: Execute,
+        on_event: OnEvent | None,
+        request_id: str,
+        on_admitted: OnAdmitted | None = None,
     ) -> Executed:
         """See `SandboxService.execute`."""
         asked = asking.read(request, self._parts.languages, self._parts.limits, stream=on_event is not None)
@@ -78,6 +85,8 @@ class Running:
             max_completion_tokens=0,
         )
         async with await self._parts.meter.open(principal, job) as charge:
+            if on_admitted is not None:
+                on_admitted(charge.lines)
             return await self._execute(principal, asked, on_event, charge)
 
     async def _execute(self, principal: Principal, asked: Asked, on_event: OnEvent | None, charge: Charge) -> Executed:
