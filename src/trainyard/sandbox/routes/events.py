@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, Literal
 
 import msgspec
+import structlog
 
 from trainyard.core import errors
 from trainyard.core.http import dialects, edge
@@ -23,6 +24,7 @@ HEARTBEAT: Final = b": still running\n\n"
 HEARTBEAT_S: Final = 10.0
 
 Stream = Literal["stdout", "stderr"]
+_log = structlog.get_logger("sandbox")
 _encoder = msgspec.json.Encoder()
 
 
@@ -137,4 +139,6 @@ def event(name: str, body: object) -> bytes:
 def _failure(error: BaseException, request_id: str) -> bytes:
     """Write the event that ends a stream which cannot go on: the body that the error would have had as an answer."""
     known, status = edge.translate(error) if isinstance(error, Exception) else (errors.TrainyardError(), None)
+    if dialects.status_of(known, "code") == 500:
+        _log.error("run_failed", request_id=request_id, exc_info=error)
     return event("error", dialects.render(known, "code", request_id, status=status).body)
