@@ -19,6 +19,7 @@ from trainyard.sandbox.types.orders import Flavor
 _START_S: Final = 20.0
 """How long the zygotes get to come up; later they are found by the pools."""
 _LOOK_S: Final = 0.05
+TAKE_S: Final = 10.0
 
 
 class LocalBackend:
@@ -27,12 +28,19 @@ class LocalBackend:
     Args:
         sockets: Directory where the zygotes listen.
         has_packages: Whether there is a science zygote; without it science boxes are lean ones.
+        take_s: How long `take` waits for a box when none is ready.
     """
 
     name = "local"
 
     def __init__(
-        self, settings: SandboxSettings, sockets: Path, *, has_packages: bool, clock: Clock | None = None
+        self,
+        settings: SandboxSettings,
+        sockets: Path,
+        *,
+        has_packages: bool,
+        take_s: float = TAKE_S,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._ward = Ward()
@@ -42,7 +50,7 @@ class LocalBackend:
             sizes["science"] = settings.warm_science
         self._links: dict[Flavor, Link] = {flavor: Link(places.socket_of(sockets, flavor)) for flavor in sizes}
         self._pools: dict[Flavor, Pool] = {
-            flavor: Pool(self._links[flavor], self._ward, flavor, size, settings.max_boxes, clock)
+            flavor: Pool(self._links[flavor], self._ward, flavor, size, settings.max_boxes, clock, take_s)
             for flavor, size in sizes.items()
         }
         self._layers: list[Layer] = []

@@ -13,8 +13,6 @@ from trainyard.sandbox.backends.local.link import Link
 from trainyard.sandbox.backends.local.ward import Held, Ward
 from trainyard.sandbox.types.orders import Flavor
 
-TAKE_S: Final = 10.0
-"""How long a caller waits for a box when none is ready."""
 QUIET_S: Final = 0.02
 """Without a run for so long, the pool is filled as fast as it can be."""
 CROWDED_S: Final = 0.1
@@ -32,11 +30,14 @@ class Pool:
 
     Args:
         limit: Of boxes in the ward; at the limit none is made.
+        take_s: How long a caller waits for a box when none is ready.
     """
 
-    def __init__(self, link: Link, ward: Ward, flavor: Flavor, size: int, limit: int, clock: Clock) -> None:
+    def __init__(
+        self, link: Link, ward: Ward, flavor: Flavor, size: int, limit: int, clock: Clock, take_s: float
+    ) -> None:
         self._link, self._ward, self._flavor = link, ward, flavor
-        self._size, self._limit, self._clock = size, limit, clock
+        self._size, self._limit, self._clock, self._take_s = size, limit, clock, take_s
         self._ready: deque[Held] = deque()
         self._callers: deque[asyncio.Future[Held]] = deque()
         self._making: set[asyncio.Task[None]] = set()
@@ -60,16 +61,16 @@ class Pool:
         self._wanted.set()
         while self._ready:
             held = self._ready.popleft()
-            if held.box.is_alive:
+            if held.is_alive:
                 return held
         caller: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
         self._callers.append(caller)
         try:
-            async with asyncio.timeout(TAKE_S):
+            async with asyncio.timeout(self._take_s):
                 return await caller
         except TimeoutError:
             raise self._failure or errors.Unavailable(
-                f"no box became free within {TAKE_S:g} s", code="sandbox_unavailable", retry_after_s=TAKE_S
+                f"no box became free within {self._take_s:g} s", code="sandbox_unavailable", retry_after_s=self._take_s
             ) from None
         finally:
             with contextlib.suppress(ValueError):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 from dataclasses import dataclass, field
 from typing import Final
@@ -30,6 +31,15 @@ class Held:
     pidfd: int
     is_taken: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process 1 runs now, be it that its end has not been told yet."""
+        if self.gone.is_set() or not self.box.is_alive:
+            return False
+        looking = select.poll()
+        looking.register(self.pidfd, select.POLLIN)
+        return not looking.poll(0)
 
 
 class Ward:

@@ -70,11 +70,17 @@ def find(own: str, mounts: str) -> Home | None:
     return _find_v2(paths, places) or _find_v1(paths, places)
 
 
+def name_of(number: int) -> str:
+    """Name the group of a box of this process."""
+    return f"{NAME}{os.getpid()}-{number}"
+
+
 def sweep(home: Home) -> None:
-    """Remove groups of boxes that are gone, whoever made them."""
+    """Remove empty groups that zygotes have left which are dead; a living one may be about to use its own."""
     for directory in home.directories.values():
         for name in os.listdir(directory):  # noqa: PTH208 - of a descriptor
-            if name.startswith(NAME):
+            maker = name.removeprefix(NAME).split("-")[0]
+            if name.startswith(NAME) and not Path("/proc", maker).exists():
                 with contextlib.suppress(OSError):
                     os.rmdir(name, dir_fd=directory)
 

@@ -5,6 +5,7 @@ import importlib
 import os
 import site
 import sys
+import tempfile
 from collections.abc import Sequence
 from typing import Final
 
@@ -49,10 +50,11 @@ def load(flavor: Flavor, site_packages: str | None) -> str | None:
     for name in _ONE_THREAD:
         os.environ[name] = "1"
     os.environ["MPLBACKEND"] = "Agg"
-    os.environ["MPLCONFIGDIR"] = "/tmp"  # noqa: S108 - of the zygote, then of the box
     try:
-        _import(_MODULES[flavor])
-    except ImportError as error:
+        with tempfile.TemporaryDirectory(dir=root.WORKSPACE) as scratch:  # the one place where a zygote can write
+            os.environ["MPLCONFIGDIR"] = scratch
+            _import(_MODULES[flavor])
+    except (ImportError, OSError) as error:
         return f"sandbox.packages cannot be loaded: {error}"
     finally:
         os.environ.clear()

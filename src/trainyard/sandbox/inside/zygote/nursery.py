@@ -87,7 +87,7 @@ class Nursery:
         group = None
         try:
             if self._home is not None:
-                group = Group(self._home, f"{cgroups.NAME}{os.getpid()}-{self._made}", self._bars)
+                group = Group(self._home, cgroups.name_of(self._made), self._bars)
             order = birth.Birth(
                 self._protection, self._bars, self._covered, host_id, group, theirs.fileno(), writing, self._enter
             )  # fmt: skip
@@ -170,8 +170,7 @@ class Nursery:
                 os.waitpid(-1, 0)
         for box in self.boxes:
             self._bury(box)
-        if self._home is not None:
-            cgroups.sweep(self._home)
+        self._emptied = [group for group in self._emptied if not group.remove()]
 
 
 def enter_runner(control: int, spool: int) -> None:

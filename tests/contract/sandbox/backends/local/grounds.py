@@ -30,12 +30,12 @@ class Grounds:
 
 
 @asynccontextmanager
-async def grounds(home: Path, sandbox: SandboxSettings | None = None) -> AsyncIterator[Grounds]:
+async def grounds(home: Path, settings: Settings | None = None, take_s: float = 10.0) -> AsyncIterator[Grounds]:
     """Start zygotes and a backend; skips the test where this machine does not isolate."""
-    settings = Settings(data_dir=home / "data", sandbox=sandbox or SandboxSettings(warm=2))
+    settings = settings or Settings(data_dir=home / "data", sandbox=SandboxSettings(warm=2))
     sockets = make_socket_directory()
     supervisor = Supervisor()
-    backend = LocalBackend(settings.sandbox, sockets, has_packages=False)
+    backend = LocalBackend(settings.sandbox, sockets, has_packages=False, take_s=take_s)
     try:
         for spec in zygotes.specs(settings, sockets, lambda name: home / f"{name.replace(':', '-')}.log"):
             supervisor.add(spec)
