@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainyard.sandbox.inside import workspace
+from trainyard.sandbox.inside import artifacts, workspace
 
 NOT_FOUND = 127
 NOT_RUNNABLE = 126
@@ -30,15 +30,25 @@ class Program:
     Args:
         about: As `types.orders.Program`.
         scratch: Where the fresh directory is made.
+        spool: Descriptor of the directory that keeps what is compiled.
     """
 
-    def __init__(self, about: Mapping[str, Any], code: str, args: Sequence[str], scratch: str) -> None:
+    def __init__(self, about: Mapping[str, Any], code: str, args: Sequence[str], scratch: str, spool: int) -> None:
         self._steps: list[Mapping[str, Any]] = list(about["steps"])
         self._args, self._env = list(args), dict(about["env"])
         self._directory = tempfile.mkdtemp(prefix="run-", dir=scratch)
         self._file = os.path.join(self._directory, about["file"])  # noqa: PTH118 paths inside are text
         with open(self._file, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:  # noqa: PTH123
             file.write(code)
+        self._spool = spool
+        self._artifact = os.path.join(self._directory, about.get("artifact") or "")  # noqa: PTH118 as above
+        self._has_artifact = bool(about.get("artifact"))
+        if about.get("is_built"):
+            artifacts.take(spool, self._artifact)
+            self._steps = [step for step in self._steps if step["phase"] == "run"]
+        else:
+            artifacts.forget(spool)
+        self._is_compiling = False
 
     @property
     def has_more(self) -> bool:
@@ -63,6 +73,9 @@ class Program:
             CannotStart: There is no such program, or it cannot be run.
         """
         step = self._steps.pop(0)
+        if step["phase"] == "run" and self._is_compiling and self._has_artifact:
+            artifacts.keep(self._artifact, self._spool)
+        self._is_compiling = step["phase"] == "compile"
         argv = [word for part in step["argv"] for word in self._words(part)]
         stdin = descriptors[0] if step["phase"] == "run" else subprocess.DEVNULL
         try:

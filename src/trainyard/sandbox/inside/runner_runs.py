@@ -166,7 +166,9 @@ class ProgramRun(Run):
     """Steps of another language, one process after the other."""
 
     def __init__(self, machine: Machine, order: Mapping[str, Any], stdin: bytes) -> None:
-        self._program = Program(order["program"], order["code"], order["args"], machine.setup.scratch)
+        self._program = Program(
+            order["program"], order["code"], order["args"], machine.setup.scratch, machine.spool.directory
+        )
         self._process: subprocess.Popen[bytes] | None = None
         try:
             super().__init__(machine, order, stdin)

@@ -91,9 +91,10 @@ class Builds:
         try:
             async for piece in box.get("spool", _SPOOL_NAME):
                 content += piece
-                if len(content) * _LARGEST_SHARE > self._max_bytes:
-                    return
+            await box.delete("spool", _SPOOL_NAME)  # it would count as memory of the session
         except (errors.NotFound, errors.Unavailable):  # it ended with its box, such as one out of memory
+            return
+        if len(content) * _LARGEST_SHARE > self._max_bytes:
             return
         try:
             await asyncio.to_thread(self._store, path, bytes(content))
