@@ -1,5 +1,7 @@
 """Sessions: what runs, what it holds, and ending it."""
 
+from typing import Any
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -52,17 +54,22 @@ def add(routes: APIRouter, service: SandboxService) -> None:
 
 def info(session: SessionInfo) -> bodies.SessionAnswer:
     """Write one session."""
-    return bodies.SessionAnswer(
-        session_id=session.id,
-        entity_id=session.entity_id,
-        created_at=answers.moment(session.created_at),
-        used_at=answers.moment(session.used_at),
-        expires_at=answers.moment(session.expires_at),
-        is_live=session.is_live,
-        memory_bytes=session.memory_bytes,
-        files=session.files,
-        state_bytes=session.state_bytes,
-        kind=session.shelf.kind,
-        resource_id=session.shelf.resource_id,
-        version=answers.version(session.shelf),
-    )
+    return bodies.SessionAnswer(**fields(session))
+
+
+def fields(session: SessionInfo) -> dict[str, Any]:
+    """Lay out what every list of sessions tells."""
+    return {
+        "session_id": session.id,
+        "entity_id": session.entity_id,
+        "created_at": answers.moment(session.created_at),
+        "used_at": answers.moment(session.used_at),
+        "expires_at": answers.moment(session.expires_at),
+        "is_live": session.is_live,
+        "memory_bytes": session.memory_bytes,
+        "files": session.files,
+        "state_bytes": session.state_bytes,
+        "kind": session.shelf.kind,
+        "resource_id": session.shelf.resource_id,
+        "version": answers.version(session.shelf),
+    }

@@ -1,10 +1,11 @@
 """The use cases of the sandbox: running code in sessions, their files, their states."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, overload
 
 from trainyard.core.principal import Principal
+from trainyard.sandbox.backends import base
 from trainyard.sandbox.languages import Languages
 from trainyard.sandbox.service.access import Access
 from trainyard.sandbox.service.boxes import Boxes
@@ -261,12 +262,19 @@ class SandboxService:
         return await self._seeing.session(principal, session_id)
 
     async def kill_session(self, principal: Principal, session_id: str) -> bool:
-        """End the box of a session, what runs in it too; files and the newest checkpoint stay. False without a box."""
+        """End the box of a session, what runs in it too; files and the newest checkpoint stay. False without a box.
+
+        An administrator may for every user of his tenant.
+        """
         return await self._seeing.kill(principal, session_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> None:
         """Remove a session with its files and its state."""
         await self._seeing.delete(principal, session_id)
+
+    def boxes(self) -> Sequence[base.Running]:
+        """List the boxes of this process, warm ones included."""
+        return self._parts.backend.running()
 
     async def gc(self, *, stray_s: float = STRAY_S) -> Collected:
         """Remove expired sessions, and contents that nothing names and that are as old as `stray_s`."""

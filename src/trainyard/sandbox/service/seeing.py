@@ -1,5 +1,7 @@
 """Sessions as a whole: listed, interrupted, ended, removed."""
 
+from dataclasses import replace
+
 from trainyard.core import errors
 from trainyard.core.principal import Principal
 from trainyard.sandbox.service.boxes import Boxes
@@ -57,6 +59,7 @@ class Seeing:
 
     async def kill(self, principal: Principal, session_id: str) -> bool:
         """See `SandboxService.kill_session`."""
+        principal = await self._acting(principal, session_id)
         session = await self._holding.find(principal, session_id)
         live = self._holding.sessions.get(session_id)
         if live is None or live.box is None:
@@ -79,12 +82,22 @@ class Seeing:
             self._boxes.abandon(live)
             await self._collecting.remove(session_id)
 
+    async def _acting(self, principal: Principal, session_id: str) -> Principal:
+        """Put an administrator in the place of the owner, within his tenant."""
+        if not principal.is_admin:
+            return principal
+        session = await self._parts.stored(self._parts.sessions.find, session_id)
+        if session is None or session.tenant != principal.tenant:
+            return principal
+        return replace(principal, user=session.owner)
+
     def _shown(self, listed: Listed) -> SessionInfo:
         session = listed.session
         live = self._holding.sessions.get(session.id)
         is_here = live is not None and live.has_live_box
         return SessionInfo(
             id=session.id,
+            owner=session.owner,
             entity_id=session.entity_id,
             created_at=session.created_at,
             used_at=session.used_at,

@@ -170,10 +170,12 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
     """One session.
 
     Attributes:
+        owner: The user whose it is, in his tenant.
         memory_bytes: Of its live box when it was last measured; 0 without one.
     """
 
     id: str
+    owner: str
     entity_id: str | None
     created_at: float
     used_at: float

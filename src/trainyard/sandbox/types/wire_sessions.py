@@ -82,6 +82,42 @@ class SessionList(_Body):
     sessions: list[SessionAnswer]
 
 
+class OwnedSession(SessionAnswer):
+    """One session, and whose it is."""
+
+    user: str = Field(description="Its owner, of your tenant.")
+
+
+class BoxAnswer(_Body):
+    """One box of the process that answered."""
+
+    id: str
+    pid: int | None = Field(description="Of its first process on the host; null where it runs elsewhere.")
+    flavor: Literal["lean", "science"] = Field(description="What a fresh interpreter has loaded.")
+    is_taken: bool = Field(description="False for one that is kept ready.")
+
+
+class Inventory(_Body):
+    """What the sandbox has: the sessions of your tenant, the boxes of the process that answered."""
+
+    sessions: list[OwnedSession]
+    boxes: list[BoxAnswer]
+
+
+class Killed(_Body):
+    """Whether there was a box to end."""
+
+    session_id: str
+    killed: bool
+
+
+class Collection(_Body):
+    """What was removed."""
+
+    sessions: int = Field(description="Sessions after their time.")
+    contents: int = Field(description="Contents that no file and no state names.")
+
+
 class Interrupted(_Body):
     """Whether something ran that could be interrupted."""
 

@@ -23,7 +23,7 @@ from trainyard.core.metering.accounts import Accounts
 from trainyard.core.settings import Settings
 from trainyard.sandbox import opening
 from trainyard.sandbox.backends.fake import FakeBackend
-from trainyard.sandbox.routes import code
+from trainyard.sandbox.routes import administration, code
 
 LIMITS = {"timeout_s": 20, "file_bytes": 100_000, "files_per_request": 5, "code_bytes": 10_000}
 
@@ -46,7 +46,7 @@ class Yard:
 
     def headers(self, user: str, tenant: str = "acme", **fields: Any) -> dict[str, str]:
         """Make a key for somebody."""
-        return {"X-API-Key": self.keys.create(user, tenant=tenant, scopes="execute", **fields).key}
+        return {"X-API-Key": self.keys.create(user, tenant=tenant, **{"scopes": "execute", **fields}).key}
 
     def peer(self, address: str, **headers: str) -> TestClient:
         """Make a client without credentials at some address."""
@@ -105,7 +105,10 @@ def _opened(
     app = build_http(
         settings,
         parts,
-        routers=[(router, "code") for router in code.routers(service)],
+        routers=[
+            *((router, "code") for router in code.routers(service)),
+            (administration.router(service), "native"),
+        ],
         hot_routes=code.hot_routes(service),
         code_paths=code.PATHS,
         body_bars=code.body_bars(settings.sandbox.limits),
