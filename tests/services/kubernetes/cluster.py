@@ -68,6 +68,15 @@ class Cluster:
         found = self.store.every(resources.PODS, NAMESPACE)
         return [pod for pod in found if wanted.items() <= (pod["metadata"].get("labels") or {}).items()]
 
+    def jobs(self) -> list[Object]:
+        return list(self.store.every(resources.JOBS, NAMESPACE))
+
+    def leases(self) -> list[Object]:
+        return list(self.store.every(resources.LEASES, NAMESPACE))
+
+    def is_ready(self, pod: Object) -> bool:
+        return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+
 
 @asynccontextmanager
 async def running(rules: Iterable[Rule], images: Mapping[str, Image], *manifests: Any) -> AsyncIterator[Cluster]:

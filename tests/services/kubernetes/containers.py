@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,33 +44,38 @@ class Container:
         pid: Of its process 1, seen from this machine.
     """
 
-    def __init__(self, pod_name: str, process: asyncio.subprocess.Process, pid: int) -> None:
+    def __init__(self, pod_name: str, process: "subprocess.Popen[bytes]", pid: int) -> None:
         self.pod_name, self._process, self.pid = pod_name, process, pid
-        self._ending: asyncio.Task[None] | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        self._over = asyncio.Event()
+        self._watched = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._watched, self._reap)
 
     @property
     def code(self) -> int:
         assert self._process.returncode is not None
         return self._process.returncode
 
-    async def ended(self) -> None:
-        await self._process.wait()
+    def _reap(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._watched)
+        os.close(self._watched)
+        self._process.wait()
         if self._ending is not None:
             self._ending.cancel()
+        self._over.set()
+
+    async def ended(self) -> None:
+        await self._over.wait()
 
     def begin_to_end(self, grace_s: float) -> None:
         """SIGTERM now, SIGKILL when the grace is over."""
-        if self._ending is None:
-            self._ending = asyncio.ensure_future(self._end(grace_s))
-
-    async def _end(self, grace_s: float) -> None:
-        _send(self.pid, signal.SIGTERM)
-        await asyncio.sleep(grace_s)
-        self.kill()
+        if self._ending is None and not self._over.is_set():
+            _send(self.pid, signal.SIGTERM)
+            self._ending = asyncio.get_running_loop().call_later(grace_s, self.kill)
 
     def kill(self) -> None:
-        _send(self.pid, signal.SIGKILL)
-        if self._process.returncode is None:
+        if not self._over.is_set():
+            _send(self.pid, signal.SIGKILL)
             self._process.kill()
 
     def freeze(self) -> None:
@@ -85,18 +91,23 @@ def _send(pid: int, number: signal.Signals) -> None:
 async def start(pod: Pod, image: Image, address: str) -> Container:
     """Start the one container of a pod."""
     info, held = os.pipe()
+    command = [*_command(pod, image, address), "--info-fd", str(held), "--", *_argv(pod, image)]
+    process = subprocess.Popen(command, pass_fds=[held], stdin=subprocess.DEVNULL)  # noqa: ASYNC220 - some ms
+    os.close(held)
     try:
-        command = [*_command(pod, image, address), "--info-fd", str(held), "--", *_argv(pod, image)]
-        process = await asyncio.create_subprocess_exec(
-            *command, pass_fds=[held], stdin=asyncio.subprocess.DEVNULL, stdout=None, stderr=None
-        )
-    finally:
-        os.close(held)
-    with open(info, "rb") as reading:  # noqa: ASYNC230, PTH123 - bubblewrap writes it within milliseconds
-        told = await asyncio.to_thread(reading.read)
+        told = await asyncio.to_thread(_all_of, info)
+    except BaseException:
+        process.kill()
+        raise
     if not told:
+        process.wait()
         pytest.fail(f"bubblewrap does not start a container here: {command}", pytrace=False)
     return Container(pod["metadata"]["name"], process, json.loads(told)["child-pid"])
+
+
+def _all_of(descriptor: int) -> bytes:
+    with os.fdopen(descriptor, "rb") as reading:
+        return reading.read()
 
 
 def _argv(pod: Pod, image: Image) -> list[str]:

@@ -59,10 +59,11 @@ class Kubelet:
     async def aclose(self) -> None:
         """Kill every process and wait for them."""
         self._stop()
-        for container in self._containers.values():
-            container.kill()
         for task in self._tasks.values():
             task.cancel()
+        for container in list(self._containers.values()):
+            container.kill()
+            await container.ended()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def evict(self, namespace: str, name: str) -> None:

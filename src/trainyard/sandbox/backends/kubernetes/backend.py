@@ -159,6 +159,7 @@ class KubernetesBackend:
         await self._api.aclose()
 
     async def _leave(self) -> None:
+        await self._leases.renew()  # who is left may have changed
         await self._pods.refresh()
         is_last = self._leases.living(self._manifests.generation) == [self._leases.name]
         for pod in list(self._pods.by_name.values()):

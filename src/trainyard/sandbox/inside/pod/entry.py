@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+import site
 import sys
 from pathlib import Path
 from typing import Final
@@ -28,8 +29,10 @@ def main() -> None:
     environ = {**runner.ENVIRON, "PATH": given.path}
     os.environ.clear()
     os.environ.update(environ)
+    for add_builtins in (site.setquit, site.setcopyright, site.sethelper):  # what -S leaves out
+        add_builtins()
     sys.path += given.libraries
-    for name in given.preload:
+    for name in ("cloudpickle", *given.preload):
         importlib.import_module(name)
     _check_pod()
     door = Door(given.host, given.port, given.token)

@@ -23,8 +23,8 @@ _SET_MODE_FILTER: Final = 1
 def shut() -> None:
     """Refuse every socket but unix ones (EAFNOSUPPORT), to this process and all that it starts.
 
-    What listens already goes on to accept. `lockdown.seccomp` has to follow: it refuses the calls of other architectures,
-    and the other ways to a socket.
+    What listens already goes on to accept. `lockdown.seccomp` has to follow: it refuses the calls of other
+    architectures, and the other ways to a socket.
     """
     instructions = [
         (_LOAD, 0, 0, _NUMBER_AT),

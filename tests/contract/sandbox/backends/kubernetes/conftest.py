@@ -1,48 +1,23 @@
-"""A fake cluster with the Role, the quota and the policy of deploy/kubernetes, and real runners in its pods."""
+"""A cluster for every test, and the servers that it starts over it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.contract.sandbox.backends.kubernetes import grounds
 from tests.services.kubernetes import Cluster
-from tests.services.kubernetes.cluster import NAMESPACE, running
-from tests.services.kubernetes.runner_image import runner
-from trainyard.core.settings import SandboxKubernetes, SandboxSettings
+from trainyard.core.settings import SandboxSettings
 from trainyard.sandbox.backends.kubernetes import KubernetesBackend
-from trainyard.sandbox.backends.kubernetes.access import Access
-from trainyard.sandbox.backends.kubernetes.api import Api
-
-DEPLOY = Path(__file__).resolve().parents[5] / "deploy" / "kubernetes"
-IMAGE = "trainyard-runner:lean"
 
 MakeBackend = Callable[..., Awaitable[KubernetesBackend]]
 
 
-def manifests() -> list[dict[str, Any]]:
-    return [each for path in sorted(DEPLOY.glob("*.yaml")) for each in yaml.safe_load_all(path.read_text())]
-
-
 @pytest.fixture
 async def cluster() -> AsyncIterator[Cluster]:
-    """Pods run the runner of this checkout; the server may do what its Role says."""
-    applied = manifests()
-    rules = [rule for each in applied if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
-    async with running(rules, {IMAGE: runner(), "trainyard-runner:science": runner()}, *applied) as made:
+    async with grounds.cluster() as made:
         yield made
-
-
-def settings(*, warm: int = 0, **ours: Any) -> SandboxSettings:
-    """Few and quick: a server is dead after a second of silence."""
-    kubernetes = SandboxKubernetes(**{"lease_s": 1, "ready_s": 20, "namespace": NAMESPACE, **ours})
-    return SandboxSettings(backend="kubernetes", warm=warm, warm_science=0, kubernetes=kubernetes)
-
-
-def client(cluster: Cluster, *, token: str | None = None) -> Api:
-    return Api(Access(cluster.url, token=token or cluster.access.token), NAMESPACE, first_wait_s=0.02)
 
 
 @pytest.fixture
@@ -51,7 +26,7 @@ async def make_backend(cluster: Cluster) -> AsyncIterator[MakeBackend]:
     async with AsyncExitStack() as at_the_end:
 
         async def make(chosen: SandboxSettings | None = None, **options: Any) -> KubernetesBackend:
-            backend = KubernetesBackend(chosen or settings(**options), client(cluster))
+            backend = KubernetesBackend(chosen or grounds.settings(**options), grounds.client(cluster))
             await backend.start()
             at_the_end.push_async_callback(backend.aclose)
             return backend
