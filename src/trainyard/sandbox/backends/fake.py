@@ -6,7 +6,6 @@ The settings cannot choose it. Files lie in temporary directories that are gone 
 
 import asyncio
 import itertools
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import Layer, Running
 from trainyard.sandbox.backends.box import RunnerBox
+from trainyard.sandbox.inside import workspace
 from trainyard.sandbox.types.orders import Flavor
 
 _PROGRAM = Path(__file__).parents[1] / "inside"
@@ -98,4 +98,4 @@ def _end(process: "subprocess.Popen[bytes]", home: Path) -> None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    shutil.rmtree(home, ignore_errors=True)
+    workspace.remove_tree(str(home))

@@ -28,7 +28,8 @@ MAX_ANSWER_BYTES = 12 << 20
 LOST = 113
 """Exit code of an interpreter that cannot reach its runner any more."""
 _READ_BYTES = 256 << 10
-_MAX_DESCRIPTORS = 3
+_OF_RUN = 3
+"""Descriptors: standard input, output and error."""
 _STANDARD = 2
 
 
@@ -106,8 +107,11 @@ class Interpreter:
 
     def _answer(self, order: frames.Header) -> frames.Header:
         descriptors, self._descriptors = self._descriptors, []
+        is_run = order["op"] == "run"
+        if len(descriptors) != (_OF_RUN if is_run else 1):
+            os._exit(LOST)  # code has left no room for descriptors
         answer = {"id": order["id"], "event": "done"}
-        if order["op"] == "run":
+        if is_run:
             return answer | self._run(order, descriptors)
         try:
             return answer | self._about(order, Path(f"/proc/self/fd/{descriptors[0]}/{STATE}"))
@@ -150,7 +154,7 @@ class Interpreter:
 
     def _receive(self) -> frames.Header:
         while not self._received:
-            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _MAX_DESCRIPTORS)
+            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _OF_RUN)
             if not received:
                 os._exit(LOST)
             self._descriptors += descriptors

@@ -99,15 +99,17 @@ def _status(pid: int, name: bytes) -> list[bytes]:
 
 
 def _proportional_bytes(pid: int) -> int | None:
-    """Resident memory with shared pages divided among those who share them; None where that cannot be read."""
+    """Resident memory with shared pages divided among those who share them; None where it may not be read."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 pathlib costs three times as much
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) * 1024
-    except OSError:
+    except PermissionError:
         return None
-    return None
+    except OSError:
+        return 0  # it has ended meanwhile
+    return 0
 
 
 class Tree:

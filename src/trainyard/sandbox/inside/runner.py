@@ -139,9 +139,8 @@ class Runner:
         for pid, status, used in self._machine.reap():
             if self._job is not None:
                 self._job.on_child(pid, status, used)
-            elif pid == self._machine.interpreter.pid:
-                self._machine.was_lost = True
-                self._machine.replace_interpreter()
+        if self._job is None:
+            self._machine.restore_interpreter()
 
 
 def main(

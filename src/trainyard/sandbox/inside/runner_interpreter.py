@@ -23,6 +23,7 @@ class Interpreter:
     Attributes:
         variables: Names defined, when it last told.
         is_fresh: Whether it was as a new one, when it last told.
+        is_gone: Whether it has ended, and was waited for.
         record_bytes: Most resident memory that it had, when it was last asked.
     """
 
@@ -36,13 +37,15 @@ class Interpreter:
         self._loop, self._on_frame = loop, on_frame
         self._reader = frames.Reader(interpreter.MAX_ANSWER_BYTES, 0)
         self._unsent = memoryview(b"")
-        self.variables, self.is_fresh, self.record_bytes = 0, True, 0
+        self.variables, self.is_fresh, self.is_gone, self.record_bytes = 0, True, False, 0
         self._link, theirs = socket.socketpair()
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child is deaf from its first moment on
         self.pid = os.fork()
         if self.pid == 0:
             self._link.close()
             on_child()
             interpreter.serve(theirs, surroundings)
+        signal.signal(signal.SIGINT, handler)
         theirs.close()
         self._link.setblocking(False)
         loop.watch(self._link.fileno(), self._ready)

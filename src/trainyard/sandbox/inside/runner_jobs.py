@@ -171,10 +171,12 @@ class Job:
         self._is_concluded = True
         self.machine.rest()
         self.machine.loop.alarm(None, self._settle)
-        self.machine.on_answer = lambda header: None
+        self.machine.on_answer = self.machine.distrust
         wall_s = time.monotonic() - self.began_at
         self.peak_bytes = max(self.peak_bytes, self.spike_bytes())
-        self.machine.meter.resting_cpu_s = self._cpu_before_s + self._cpu_s if self.status is None else None
+        is_new = self.machine.interpreter.is_gone
+        self.machine.restore_interpreter()
+        self.machine.meter.resting_cpu_s = None if is_new else self._cpu_before_s + self._cpu_s
         self.answer(self._cpu_s, wall_s)
         self.on_conclusion()
 

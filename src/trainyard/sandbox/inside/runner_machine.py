@@ -4,8 +4,9 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from trainyard.sandbox.inside import frames, interpreter, processes
 from trainyard.sandbox.inside.outputs import Output
@@ -50,7 +51,7 @@ class Machine:
         self.spool = Spool(setup.spool)
         self.outputs: dict[str, Output] = {}
         self.was_lost = False
-        self.on_answer: Callable[[frames.Header], None] = lambda header: None
+        self.on_answer: Callable[[frames.Header], None] = self.distrust
         self.interpreter = self._new_interpreter()
 
     def _new_interpreter(self) -> Interpreter:
@@ -64,15 +65,24 @@ class Machine:
         for output in self.outputs.values():
             output.close()
 
-    def replace_interpreter(self) -> None:
-        """Put a new interpreter where one has ended."""
+    def distrust(self, _header: Mapping[str, Any]) -> None:
+        """End an interpreter that speaks without being asked: its code plays it."""
+        self.interpreter.kill()
+
+    def restore_interpreter(self) -> None:
+        """Put a new interpreter where one has ended against the will of the runner; the next report says so."""
+        if self.interpreter.is_gone:
+            self.was_lost = True
+            self._replace_interpreter()
+
+    def _replace_interpreter(self) -> None:
         self.interpreter.close()
         self.interpreter = self._new_interpreter()
 
     def discard_interpreter(self) -> None:
         """End the interpreter, with the threads and processes of its code, and begin a new one."""
         self.tree.kill_all()
-        self.replace_interpreter()
+        self._replace_interpreter()
 
     def reap(self) -> list[tuple[int, int, resource.struct_rusage]]:
         """Collect the children that have ended: (pid, status, what they used)."""
@@ -83,6 +93,8 @@ class Machine:
                 if pid == 0:
                     break
                 ended.append((pid, status, used))
+                if pid == self.interpreter.pid:
+                    self.interpreter.is_gone = True
         return ended
 
     def keep_outputs(self, outputs: dict[str, Output]) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainyard.sandbox.inside import processes
+from trainyard.sandbox.inside.interpreter import LOST
 from trainyard.sandbox.inside.outputs import READ_BYTES, Output
 from trainyard.sandbox.inside.programs import CannotStart, Program
 from trainyard.sandbox.inside.runner_jobs import Job
 from trainyard.sandbox.inside.runner_machine import Machine
 
 _NO_PROCESS = 1 << 30
+_DAMAGED = b"The interpreter could not go on with what code has made of it. It was replaced; its variables are gone.\n"
 _STREAMS = ("stdout", "stderr")
 
 
@@ -138,10 +140,8 @@ class Cell(Run):
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take how it ended; an answer to anything else comes from code that plays interpreter."""
         told = (header.get("exit_code"), header.get("variables"))
-        if header.get("id") != self.id or not all(isinstance(number, int) for number in told):
-            self.kill()
-            return
-        if self._is_ended:
+        if self._is_ended or header.get("id") != self.id or not all(isinstance(number, int) for number in told):
+            self.machine.distrust(header)
             return
         self._results = _checked(header.get("results"))
         self.machine.interpreter.variables = header["variables"]
@@ -154,11 +154,14 @@ class Cell(Run):
         before_bytes, interpreter.record_bytes = interpreter.record_bytes, processes.peak_rss_bytes(interpreter.pid)
         return interpreter.record_bytes if interpreter.record_bytes > before_bytes else 0
 
+    def on_leader_end(self, status: int) -> None:
+        """Explain the end of an interpreter that could not go on with what earlier code has made of it."""
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == LOST:
+            self.outputs["stderr"].feed(_DAMAGED)
+        super().on_leader_end(status)
+
     def standing(self) -> dict[str, Any]:
-        """Results of the code; a new interpreter where this one has ended."""
-        if self.status is not None:
-            self.machine.replace_interpreter()
-            self.machine.was_lost = True
+        """Results of the code."""
         return super().standing() | {"results": self._results}
 
 
@@ -225,17 +228,14 @@ class Question(Job):
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take the answer."""
-        if header.get("id") != self.id:
-            self.kill()
-        elif not self._is_ended:
+        if self._is_ended or header.get("id") != self.id:
+            self.machine.distrust(header)
+        else:
             self._told = dict(header)
             self.end(exit_code=0)
 
     def answer(self, cpu_s: float, wall_s: float) -> None:
         """Hand the answer on, or say that there is none."""
-        if self.status is not None:
-            self.machine.replace_interpreter()
-            self.machine.was_lost = True
         if self._told is None:
             why = self.reason or self.signal_name or f"exit code {self.exit_code}"
             message = f"the interpreter ended before it could answer ({why}); its variables are gone"
