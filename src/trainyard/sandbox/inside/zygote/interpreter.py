@@ -5,7 +5,6 @@ import importlib
 import os
 import site
 import sys
-import tempfile
 from collections.abc import Sequence
 from typing import Final
 
@@ -50,10 +49,10 @@ def load(flavor: Flavor, site_packages: str | None) -> str | None:
     for name in _ONE_THREAD:
         os.environ[name] = "1"
     os.environ["MPLBACKEND"] = "Agg"
+    for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME"):
+        os.environ[name] = "/tmp"  # noqa: S108 - of the zygote, then of the box
     try:
-        with tempfile.TemporaryDirectory(dir=root.WORKSPACE) as scratch:  # the one place where a zygote can write
-            os.environ["MPLCONFIGDIR"] = scratch
-            _import(_MODULES[flavor])
+        _import(_MODULES[flavor])
     except (ImportError, OSError) as error:
         return f"sandbox.packages cannot be loaded: {error}"
     finally:

@@ -110,8 +110,9 @@ def _fill(plan: Plan) -> None:
 
 def _keep_template() -> None:
     """Keep a second copy of the mounts, without /proc of the host, for boxes to start from."""
-    kernel.mount("tmpfs", WORKSPACE, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-    for place in (WORKSPACE, "/proc"):
+    for place in (WORKSPACE, "/tmp"):  # noqa: S108 - where what is loaded can write, and believes that it always can
+        kernel.mount("tmpfs", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    for place in (WORKSPACE, "/tmp", "/proc"):  # noqa: S108 - the same
         kernel.mount(None, place, None, _MS_UNBINDABLE)
     for place in (TEMPLATE, STAGE):
         os.mkdir(place)  # noqa: PTH102 - paths are text here
