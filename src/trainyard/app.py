@@ -38,6 +38,7 @@ from trainyard.engine.tokenizer import Tokenizers
 from trainyard.sandbox import opening as sandbox_opening
 from trainyard.sandbox.backends.base import Backend
 from trainyard.sandbox.backends.fake import FakeBackend as FakeBoxes
+from trainyard.sandbox.routes import administration as sandbox_administration
 from trainyard.sandbox.routes import code as sandbox_code
 from trainyard.sandbox.service import SandboxService
 from trainyard.serving import opening as serving_opening
@@ -175,6 +176,7 @@ def build_server(
             (serving_openai.router(serving), "openai"),
             *((router, "native") for router in _administration(effective, parts, accounts)),
             *((router, "code") for router in (sandbox_code.routers(sandbox) if sandbox else [])),
+            *((sandbox_administration.router(one), "native") for one in (sandbox,) if one is not None),
         ],
         hot_routes=[
             *serving_native.hot_routes(serving),

@@ -155,7 +155,7 @@ class HotRoute(NamedRoute):
         request_type: Struct of the body.
         response_type: Struct of the JSON answer.
         event_type: Struct of one server-sent event, where the route can answer with a stream.
-        event_names: Of events that are told apart by name, for the documentation; the last one ends a stream.
+        named_events: Structs of events that are told apart by name, in place of that; the last one ends a stream.
         raises: Errors of the route beyond those that its form brings along, for the documentation.
         caches: Whether it can answer with what was kept, for the documentation.
         is_idempotent: Whether it takes `Idempotency-Key`, for the documentation.
@@ -174,7 +174,7 @@ class HotRoute(NamedRoute):
         dialect: Dialect,
         summary: str,
         event_type: type[msgspec.Struct] | None = None,
-        event_names: Sequence[str] = (),
+        named_events: Mapping[str, type[msgspec.Struct]] | None = None,
         raises: Sequence[type[errors.TrainyardError]] = (),
         caches: bool = False,
         is_idempotent: bool | None = None,
@@ -187,7 +187,7 @@ class HotRoute(NamedRoute):
         self.request_type = request_type
         self.response_type = response_type
         self.event_type = event_type
-        self.event_names = tuple(event_names)
+        self.named_events = dict(named_events or {})
         self.raises = tuple(raises)
         self.caches = caches
         self.is_idempotent = errors.Conflict in self.raises if is_idempotent is None else is_idempotent
@@ -213,7 +213,7 @@ def hot_route(
     dialect: Dialect,
     summary: str,
     event_type: type[msgspec.Struct] | None = None,
-    event_names: Sequence[str] = (),
+    named_events: Mapping[str, type[msgspec.Struct]] | None = None,
     raises: Sequence[type[errors.TrainyardError]] = (),
     caches: bool = False,
     is_idempotent: bool | None = None,
@@ -232,7 +232,7 @@ def hot_route(
         dialect=dialect,
         summary=summary,
         event_type=event_type,
-        event_names=event_names,
+        named_events=named_events,
         raises=raises,
         caches=caches,
         is_idempotent=is_idempotent,

@@ -12,11 +12,17 @@ from trainyard.core.http.hot import HotRoute
 
 def openapi_parts(routes: Sequence[HotRoute]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Describe hot routes for the OpenAPI document: path items and schemas."""
-    used = (kind for route in routes for kind in (route.request_type, route.response_type, route.event_type))
-    types = list(dict.fromkeys(kind for kind in used if kind is not None))
+    used = (kind for route in routes for kind in (route.request_type, route.response_type, *_events(route)))
+    types = list(dict.fromkeys(used))
     refs, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     ref_of = dict(zip(types, refs, strict=True))
     return {route.path: {"post": _operation(route, ref_of)} for route in routes}, dict(schemas)
+
+
+def _events(route: HotRoute) -> list[type[msgspec.Struct]]:
+    """List the structs of a route's events; none where it cannot stream."""
+    single = [] if route.event_type is None else [route.event_type]
+    return list(dict.fromkeys((*single, *route.named_events.values())))
 
 
 def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
@@ -39,13 +45,15 @@ def _operation(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[st
 
 def _success(route: HotRoute, ref_of: Mapping[type[msgspec.Struct], Mapping[str, Any]]) -> dict[str, Any]:
     whole = {"application/json": {"schema": ref_of[route.response_type]}}
-    if route.event_type is None:
+    kinds = _events(route)
+    if not kinds:
         return {"description": "Success", "content": whole}
-    events = {"anyOf": [ref_of[route.event_type], error_bodies.reference(route.dialect)]}
+    events = {"anyOf": [*(ref_of[kind] for kind in kinds), error_bodies.reference(route.dialect)]}
     stream = {"text/event-stream": {"schema": events}}
     ends = "of which an error is the last one; `data: [DONE]` ends one without"
-    if route.event_names:
-        ends = f"named {', '.join(route.event_names[:-1])}; `{route.event_names[-1]}` or `error` is the last one"
+    if route.named_events:
+        *others, last = route.named_events
+        ends = f"named {', '.join(others)}; `{last}` or `error` is the last one"
     if "stream" not in route.request_type.__struct_fields__:  # nothing else can be asked for
         return {"description": f"Success: server-sent events, {ends}", "content": stream}
     return {"description": f"Success; with `stream` server-sent events, {ends}", "content": {**whole, **stream}}

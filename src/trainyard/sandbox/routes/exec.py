@@ -1,6 +1,7 @@
 """POST /exec: run code, and answer with the whole or with events as output appears."""
 
 from functools import partial
+from typing import Final
 
 from trainyard.core import errors
 from trainyard.core.http import leaving
@@ -12,6 +13,14 @@ from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types import wire
 
 RAISED = (errors.NotFound, errors.Conflict, errors.LimitReached, errors.QuotaExhausted, errors.DeadlineExceeded)
+
+EVENTS: Final = {
+    "stdout": wire.OutputPiece,
+    "stderr": wire.OutputPiece,
+    "result": wire.Output,
+    "done": wire.ExecResponse,
+}
+"""Structs of the events of a stream, by their names."""
 
 
 def route(service: SandboxService, path: str, name: str) -> HotRoute:
@@ -44,8 +53,7 @@ def route(service: SandboxService, path: str, name: str) -> HotRoute:
         execute,
         request_type=wire.ExecRequest,
         response_type=wire.ExecResponse,
-        event_type=wire.OutputPiece,
-        event_names=("stdout", "stderr", "result", "done"),
+        named_events=EVENTS,
         scope="execute",
         raises=RAISED,
         is_idempotent=False,
