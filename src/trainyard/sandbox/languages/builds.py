@@ -77,6 +77,9 @@ class Builds:
             file = await asyncio.to_thread(_open, path)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            _log.warning("build_not_read", error=str(error))
+            return False
         with file:
             size_bytes = os.fstat(file.fileno()).st_size
             try:
