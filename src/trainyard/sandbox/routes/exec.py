@@ -1,7 +1,10 @@
 """POST /exec: run code, and answer with the whole or with events as output appears."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
+
+from msgspec import Struct
 
 from trainyard.core import errors
 from trainyard.core.http import leaving
@@ -14,7 +17,7 @@ from trainyard.sandbox.types import wire
 
 RAISED = (errors.NotFound, errors.Conflict, errors.LimitReached, errors.QuotaExhausted, errors.DeadlineExceeded)
 
-EVENTS: Final = {
+EVENTS: Final[Mapping[str, type[Struct]]] = {
     "stdout": wire.OutputPiece,
     "stderr": wire.OutputPiece,
     "result": wire.Output,

@@ -148,10 +148,10 @@ class ExecFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     session_id: Annotated[str, Meta(description="Session that keeps it: GET /download/{session_id}/{id}.")]
     storage_session_id: Annotated[str, Meta(description="The same.")]
     resource_id: Annotated[str, Meta(description="Of the agent or skill; the user, where it is a user's.")]
-    kind: KindOfFile
+    kind: Annotated[KindOfFile, Meta(description="Whose it is.")]
     size: Annotated[int, Meta(description="Bytes.")]
-    content_type: str
-    sha256: str
+    content_type: Annotated[str, Meta(description="As it was uploaded, or by its name.")]
+    sha256: Annotated[str, Meta(description="Of the content.")]
     version: Annotated[Version, Meta(description="Of the skill; absent elsewhere.")] | None = None
     inherited: Annotated[bool, Meta(description="True for an input that the run left as it was; absent elsewhere.")] = (
         False
@@ -161,28 +161,33 @@ class ExecFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class ArtifactDelivery(Struct, frozen=True, kw_only=True):
     """Some files that the code has made could not be kept; `failures` has the reasons."""
 
-    status: Literal["partial", "failed"]
-    attempted: int
-    delivered: int
-    failed: int
+    status: Annotated[Literal["partial", "failed"], Meta(description="`failed`: none could be kept.")]
+    attempted: Annotated[int, Meta(description="Files that the run has made or changed.")]
+    delivered: Annotated[int, Meta(description="Of those, files that were kept.")]
+    failed: Annotated[int, Meta(description="The others.")]
     failures: Annotated[dict[str, str], Meta(description="Reason by path.")]
-    code: Literal["artifact_delivery_failed"] = "artifact_delivery_failed"
+    code: Annotated[Literal["artifact_delivery_failed"], Meta(description="LibreChat looks for it.")] = (
+        "artifact_delivery_failed"
+    )
 
 
 class Output(Struct, frozen=True, kw_only=True):
     """One value, figure or table, in the shape of a notebook's output."""
 
-    output_type: Literal["execute_result", "display_data"]
+    output_type: Annotated[
+        Literal["execute_result", "display_data"],
+        Meta(description="`execute_result` for the value of the last expression, `display_data` for the others."),
+    ]
     data: Annotated[dict[str, str], Meta(description="By MIME type; images in base64.")]
-    metadata: dict[str, Any]
+    metadata: Annotated[dict[str, Any], Meta(description="Empty; notebooks have it.")]
     file: Annotated[str | None, Meta(description="Path under /mnt/data where the same lies as a file.")]
 
 
 class LostVariable(Struct, frozen=True, kw_only=True):
     """A variable that did not come back from a checkpoint, or cannot go into one."""
 
-    name: str
-    reason: str
+    name: Annotated[str, Meta(description="Of the variable.")]
+    reason: Annotated[str, Meta(description="Why.")]
 
 
 class ExecResponse(Struct, frozen=True, kw_only=True):
@@ -207,13 +212,13 @@ class ExecResponse(Struct, frozen=True, kw_only=True):
     signal: Annotated[str | None, Meta(description="`SIGSEGV`, …")]
     reason: Annotated[RunEnd | None, Meta(description="Why the server ended the run; null when it did not.")]
     phase: Annotated[str, Meta(description="`compile` or `run`: the step in which it ended.")]
-    wall_s: float
+    wall_s: Annotated[float, Meta(description="From begin to end, compilation included.")]
     cpu_s: Annotated[float, Meta(description="Of all processes of the run.")]
-    peak_memory_bytes: int
+    peak_memory_bytes: Annotated[int, Meta(description="Highest sum over the processes and files in memory.")]
     files: Annotated[list[ExecFile], Meta(description="New and changed ones, then inputs that stayed as they were.")]
     deleted_files: Annotated[list[str], Meta(description="Paths that were there before the run and are not any more.")]
     logs: Annotated[list[ExecFile], Meta(description="Whole outputs, where an output was cut.")]
-    results: list[Output]
+    results: Annotated[list[Output], Meta(description="Last value, figures and tables, in the order of a notebook.")]
     has_state: Annotated[bool, Meta(description="Whether the session keeps variables.")]
     state_size: Annotated[int, Meta(description="Bytes of the newest checkpoint; 0 before there is one.")]
     state_hash: Annotated[str | None, Meta(description="Its SHA-256, the ETag of GET /state/{session_id}.")]
@@ -227,4 +232,4 @@ class ExecResponse(Struct, frozen=True, kw_only=True):
 class OutputPiece(Struct, frozen=True, kw_only=True):
     """Data of the events `stdout` and `stderr`: what the code has just written."""
 
-    text: str
+    text: Annotated[str, Meta(description="Whole characters; bytes that are no UTF-8 are shown as U+FFFD.")]

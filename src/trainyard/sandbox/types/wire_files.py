@@ -22,16 +22,16 @@ class UploadedFile(_Body):
 class UploadAnswer(_Body):
     """Every file of the request is stored."""
 
-    message: Literal["success"] = "success"
+    message: Literal["success"] = Field(default="success", description="LibreChat looks for it.")
     session_id: str = Field(description="Session that keeps the files.")
     storage_session_id: str = Field(description="The same.")
-    files: list[UploadedFile]
+    files: list[UploadedFile] = Field(description="In the order in which they came.")
 
 
 class BatchFile(_Body):
     """What became of one file of a batch."""
 
-    status: Literal["success", "error"]
+    status: Literal["success", "error"] = Field(description="Whether it was stored.")
     filename: str = Field(description="Path under /mnt/data; of a refused file its name as it came.")
     file_id: str | None = Field(
         default=None,
@@ -47,18 +47,20 @@ class BatchFile(_Body):
 class BatchAnswer(_Body):
     """What became of each file, in the order in which they came."""
 
-    message: Literal["success", "partial_success", "error"]
+    message: Literal["success", "partial_success", "error"] = Field(
+        description="Whether all, some or none were stored."
+    )
     session_id: str | None = Field(description="Session that keeps the files; null where none could be stored.")
     storage_session_id: str | None = Field(description="The same.")
-    files: list[BatchFile]
-    succeeded: int
-    failed: int
+    files: list[BatchFile] = Field(description="In the order in which they came.")
+    succeeded: int = Field(description="Files that were stored.")
+    failed: int = Field(description="Files that were refused.")
 
 
 class FileName(_Body):
     """One file with `detail=simple`."""
 
-    id: str
+    id: str = Field(description="21 characters.")
     name: str = Field(description="Path under /mnt/data.")
     path: str = Field(description="The same.")
 
@@ -75,7 +77,11 @@ class FileSummary(_Body):
 class FileMetadata(_Body):
     """Headers of the stored object, in LibreChat's words."""
 
-    content_type: str = Field(validation_alias="content-type", serialization_alias="content-type")
+    content_type: str = Field(
+        validation_alias="content-type",
+        serialization_alias="content-type",
+        description="As it was uploaded, or by its name.",
+    )
     original_filename: str = Field(
         validation_alias="original-filename",
         serialization_alias="original-filename",
@@ -86,19 +92,23 @@ class FileMetadata(_Body):
 class FileInfo(_Body):
     """One file in full."""
 
-    id: str
+    id: str = Field(description="21 characters.")
     name: str = Field(description="`<session>/<file>` and the extension.")
-    session_id: str
+    session_id: str = Field(description="Session that keeps it.")
     storage_session_id: str = Field(description="The same.")
     resource_id: str = Field(description="Of the agent or skill; the user, where it is a user's.")
-    kind: KindOfFile
+    kind: KindOfFile = Field(description="Whose it is.")
     version: int | str | None = Field(default=None, description="Of the skill.")
     size: int = Field(description="Bytes.")
     etag: str = Field(description="SHA-256 of the content, in quotes.")
-    content_type: str = Field(validation_alias="contentType", serialization_alias="contentType")
+    content_type: str = Field(
+        validation_alias="contentType",
+        serialization_alias="contentType",
+        description="As it was uploaded, or by its name.",
+    )
     created_at: str = Field(validation_alias="createdAt", serialization_alias="createdAt", description="ISO 8601, UTC.")
     last_modified: str = Field(
         validation_alias="lastModified", serialization_alias="lastModified", description="ISO 8601, UTC."
     )
-    read_only: bool
-    metadata: FileMetadata
+    read_only: bool = Field(description="Whether runs leave the stored file as it is.")
+    metadata: FileMetadata = Field(description="The same in LibreChat's words.")

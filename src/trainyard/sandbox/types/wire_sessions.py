@@ -14,7 +14,7 @@ class _Body(BaseModel):
 class VariableInfo(_Body):
     """One name that the code has defined."""
 
-    name: str
+    name: str = Field(description="As the code has it.")
     type: str = Field(description="Qualified name of its type.")
     bytes: int | None = Field(description="Rough size; null when it cannot be told cheaply.")
     preview: str = Field(description="Beginning of its `repr`.")
@@ -23,23 +23,23 @@ class VariableInfo(_Body):
 class VariableList(_Body):
     """The variables of a session."""
 
-    session_id: str
-    variables: list[VariableInfo]
+    session_id: str = Field(description="21 characters.")
+    variables: list[VariableInfo] = Field(description="Names that the code has defined.")
 
 
 class DroppedVariable(_Body):
     """A variable that a checkpoint does not have."""
 
-    name: str
-    reason: str
+    name: str = Field(description="Of the variable.")
+    reason: str = Field(description="Why.")
 
 
 class StateAnswer(_Body):
     """What is known of the variables of a session."""
 
-    session_id: str
+    session_id: str = Field(description="21 characters.")
     exists: bool = Field(description="Whether there is a checkpoint to export.")
-    size_bytes: int
+    size_bytes: int = Field(description="Of the checkpoint; 0 without one.")
     hash: str | None = Field(description="SHA-256 of the checkpoint, the ETag of GET /state/{session_id}.")
     created_at: str | None = Field(description="Of the checkpoint; ISO 8601, UTC.")
     expires_at: str | None = Field(description="When the session is removed unless it is used; ISO 8601, UTC.")
@@ -54,7 +54,7 @@ class StateAnswer(_Body):
 class StateUploaded(_Body):
     """A state was taken over."""
 
-    message: Literal["state_uploaded"] = "state_uploaded"
+    message: Literal["state_uploaded"] = Field(default="state_uploaded", description="Always this.")
     size: int = Field(description="Bytes.")
     hash: str | None = Field(description="SHA-256 of it.")
 
@@ -62,16 +62,16 @@ class StateUploaded(_Body):
 class SessionAnswer(_Body):
     """One session."""
 
-    session_id: str
-    entity_id: str | None
+    session_id: str = Field(description="21 characters.")
+    entity_id: str | None = Field(description="Your name for it.")
     created_at: str = Field(description="ISO 8601, UTC.")
     used_at: str = Field(description="ISO 8601, UTC.")
     expires_at: str = Field(description="When it is removed unless it is used; ISO 8601, UTC.")
     is_live: bool = Field(description="Whether an interpreter runs for it now.")
     memory_bytes: int = Field(description="Of its interpreter and files, when it was last measured; 0 without one.")
-    files: int
-    state_bytes: int
-    kind: KindOfFile
+    files: int = Field(description="How many it keeps.")
+    state_bytes: int = Field(description="Of its newest checkpoint; 0 without one.")
+    kind: KindOfFile = Field(description="Whose files it keeps.")
     resource_id: str | None = Field(description="Of the agent or skill.")
     version: int | str | None = Field(description="Of the skill.")
 
@@ -79,7 +79,7 @@ class SessionAnswer(_Body):
 class SessionList(_Body):
     """The caller's sessions, the one that was used last first."""
 
-    sessions: list[SessionAnswer]
+    sessions: list[SessionAnswer] = Field(description="At most 1,000.")
 
 
 class OwnedSession(SessionAnswer):
@@ -91,7 +91,7 @@ class OwnedSession(SessionAnswer):
 class BoxAnswer(_Body):
     """One box of the process that answered."""
 
-    id: str
+    id: str = Field(description="Names it in the log.")
     pid: int | None = Field(description="Of its first process on the host; null where it runs elsewhere.")
     flavor: Literal["lean", "science"] = Field(description="What a fresh interpreter has loaded.")
     is_taken: bool = Field(description="False for one that is kept ready.")
@@ -100,15 +100,15 @@ class BoxAnswer(_Body):
 class Inventory(_Body):
     """What the sandbox has: the sessions of your tenant, the boxes of the process that answered."""
 
-    sessions: list[OwnedSession]
-    boxes: list[BoxAnswer]
+    sessions: list[OwnedSession] = Field(description="At most 1,000, the one that was used last first.")
+    boxes: list[BoxAnswer] = Field(description="Taken ones and those that are kept ready.")
 
 
 class Killed(_Body):
     """Whether there was a box to end."""
 
-    session_id: str
-    killed: bool
+    session_id: str = Field(description="21 characters.")
+    killed: bool = Field(description="False where no interpreter ran for it.")
 
 
 class Collection(_Body):
@@ -121,20 +121,20 @@ class Collection(_Body):
 class Interrupted(_Body):
     """Whether something ran that could be interrupted."""
 
-    session_id: str
-    interrupted: bool
+    session_id: str = Field(description="21 characters.")
+    interrupted: bool = Field(description="False where nothing ran.")
 
 
 class LanguageAnswer(_Body):
     """A language that runs here."""
 
     code: str = Field(description="Value of `lang`.")
-    name: str
+    name: str = Field(description="For people.")
     aliases: list[str] = Field(description="Other values of `lang` that mean the same.")
-    version: str
+    version: str = Field(description="Of the program that runs it here.")
 
 
 class LanguageList(_Body):
     """The languages that run here."""
 
-    languages: list[LanguageAnswer]
+    languages: list[LanguageAnswer] = Field(description="Those for which there is a program here.")
