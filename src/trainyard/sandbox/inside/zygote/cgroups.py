@@ -43,10 +43,17 @@ class Group:
 
     def __init__(self, home: Home, name: str, limits: Limits) -> None:
         self._home, self._name = home, name
-        for controller, directory in home.directories.items():
-            os.mkdir(name, 0o755, dir_fd=directory)
-            for file, value in _bars(home.version, controller, limits).items():
-                _write(directory, f"{name}/{file}", value)
+        try:
+            self._make(limits)
+        except OSError:
+            self.remove()
+            raise
+
+    def _make(self, limits: Limits) -> None:
+        for controller, directory in self._home.directories.items():
+            os.mkdir(self._name, 0o755, dir_fd=directory)
+            for file, value in bars(self._home.version, controller, limits).items():
+                _write(directory, f"{self._name}/{file}", value)
 
     def join(self) -> None:
         """Move this process into it."""
@@ -98,7 +105,8 @@ def remove(home: Home, name: str) -> bool:
     return is_gone
 
 
-def _bars(version: int, controller: str, limits: Limits) -> dict[str, str]:
+def bars(version: int, controller: str, limits: Limits) -> dict[str, str]:
+    """Say what is written into the control files of a box, by name."""
     memory = str(limits.memory_bytes + _RESERVE_BYTES)
     processes = str(limits.processes + OWN_PROCESSES + _BIRTH_PROCESSES)
     if version == 2:
