@@ -37,13 +37,13 @@ def abi() -> int:
         raise
 
 
-def restrict(version: int, writable: Iterable[int], devices: Iterable[int]) -> None:
+def restrict(version: int, writable: Iterable[int], devices: Iterable[str]) -> None:
     """Let this process and what it starts read everything, and write only below the given directories.
 
     Args:
         version: Of Landlock, `LEAST_ABI` or more.
         writable: Descriptors of directories.
-        devices: Descriptors of files that may be written to.
+        devices: Paths of files that may be written to.
     """
     handled = _ALL_OF_ABI_2 | (_TRUNCATE if version >= 3 else 0)
     attributes = struct.pack("=QQQ", handled, 0, _SCOPES) if version >= 6 else struct.pack("=Q", handled)
@@ -54,8 +54,10 @@ def restrict(version: int, writable: Iterable[int], devices: Iterable[int]) -> N
         os.close(root)
         for directory in writable:
             _allow(ruleset, directory, handled & ~_MAKE_DEVICES)
-        for device in devices:
+        for path in devices:
+            device = os.open(path, os.O_PATH | os.O_CLOEXEC)
             _allow(ruleset, device, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & handled)
+            os.close(device)
         kernel.landlock("restrict_self", ruleset, 0)
     finally:
         os.close(ruleset)

@@ -8,11 +8,11 @@ _PACKAGES = str(Path(__file__).resolve().parents[4])
 
 def _begin() -> None:
     sys.path.insert(0, _PACKAGES)
-    from trainyard.sandbox.inside.zygote import main
+    from trainyard.sandbox.inside.zygote import forking, main
 
     main.load_runner()
     sys.path.remove(_PACKAGES)
-    main.run()
+    main.run(forking.arrange)
 
 
 if __name__ == "__main__":

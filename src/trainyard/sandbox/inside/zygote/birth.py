@@ -3,25 +3,21 @@
     zygote --fork--> parent: joins the control group, becomes a user of its own, leaves the namespaces
                        `--fork--> process 1: mounts, limits, Landlock, capabilities, seccomp, runner
 
-The parent ends at once and process 1 becomes a child of the zygote, its subreaper. Both write lines of JSON into the
-status pipe: `{"pid"}`, `{"ready"}`, `{"failed"}`; its end without `ready` is a failure too.
+The parent ends at once and process 1 becomes a child of the zygote, its subreaper. Both write into the status pipe.
 """
 
-import contextlib
 import gc
-import json
 import os
 import resource
 import signal
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn
 
-from trainyard.sandbox.inside import kernel
+from trainyard.sandbox.inside import kernel, scene
 from trainyard.sandbox.inside.lockdown import landlock, limits, privileges, seccomp
-from trainyard.sandbox.inside.zygote import identity, namespaces, root
+from trainyard.sandbox.inside.zygote import identity, namespaces, status
 from trainyard.sandbox.inside.zygote.cgroups import Group
 
 _OOM_SCORE: Final = 800
@@ -53,100 +49,97 @@ class Protection:
 
 
 @dataclass(frozen=True)
-class Birth:
+class Newborn:
     """One box to be made.
 
     Attributes:
-        covered: See `root.Plan.covered_trees`.
-        host_id: User and group on the host; None = that of the zygote, which is an ordinary user.
-        control: The box's end of its socket; stays open in the zygote.
+        host_id: User and group on the host; None = that of who makes it, an ordinary user.
+        control: The box's end of its socket; stays open in the maker.
         status: Writing end of the status pipe; likewise.
+    """
+
+    host_id: int | None
+    group: Group | None
+    control: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Birth:
+    """How boxes are made.
+
+    Attributes:
+        covered: See `scene.Plan.covered_trees`.
     """
 
     protection: Protection
     bars: limits.Limits
     covered: Sequence[str]
-    host_id: int | None
-    group: Group | None
-    control: int
-    status: int
     enter: Enter
 
-
-def begin(birth: Birth) -> int:
-    """Fork; returns the pid of the parent of process 1, which ends soon. Everything else comes over the pipe."""
-    pid = os.fork()
-    if pid == 0:
-        _parent(birth)
-    return pid
-
-
-def tell(status: int, **fact: object) -> None:
-    """Write one line into the status pipe, unless nobody reads it any more."""
-    with contextlib.suppress(OSError):
-        os.write(status, json.dumps(fact).encode() + b"\n")
-
-
-def _parent(birth: Birth) -> NoReturn:
-    try:
-        _reset_signals()
-        if birth.group is not None:
-            birth.group.join()
-        _close_all_but((birth.control, birth.status))
-        os.setsid()
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-        _leave(birth)
+    def begin(self, newborn: Newborn) -> int:
+        """Fork; returns the pid of the parent of process 1, which ends soon. Everything else comes over the pipe."""
         pid = os.fork()
         if pid == 0:
-            _first(birth)
-        tell(birth.status, pid=pid)
+            _parent(self, newborn)
+        return pid
+
+
+def set_apart(newborn: Newborn) -> None:
+    """In a fresh child: join the control group, keep nothing of the maker, and yield to everything else here."""
+    _reset_signals()
+    if newborn.group is not None:
+        newborn.group.join()
+    _close_all_but((newborn.control, newborn.status))
+    os.setsid()
+    Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
+    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+
+
+def _parent(birth: Birth, newborn: Newborn) -> NoReturn:
+    try:
+        set_apart(newborn)
+        _leave(birth.protection.namespaces, newborn.host_id)
+        pid = os.fork()
+        if pid == 0:
+            _first(birth, newborn)
+        status.tell(newborn.status, pid=pid)
     finally:
-        _end(birth.status)
+        status.end(newborn.status)
 
 
-def _leave(birth: Birth) -> None:
+def _leave(names: frozenset[str], host_id: int | None) -> None:
     user, group = os.getuid(), os.getgid()
-    if birth.host_id is not None:
-        identity.become(birth.host_id)
-        user = group = birth.host_id
-    namespaces.leave(birth.protection.namespaces)
-    if "user" in birth.protection.namespaces:
+    if host_id is not None:
+        identity.become(host_id)
+        user = group = host_id
+    namespaces.leave(names)
+    if "user" in names:
         identity.map_alone(user, group)
 
 
-def _first(birth: Birth) -> NoReturn:
+def _first(birth: Birth, newborn: Newborn) -> NoReturn:
     """Be process 1 of the box, from here to its end."""
     try:
         spool = _settle(birth)
-        tell(birth.status, ready=True)
-        os.close(birth.status)
+        status.tell(newborn.status, ready=True)
+        os.close(newborn.status)
         gc.enable()
-        birth.enter(birth.control, spool)
+        birth.enter(newborn.control, spool)
     finally:
-        _end(birth.status)
-
-
-def _end(status: int) -> NoReturn:
-    """End this process, whatever brought it here, without going back into the zygote's code."""
-    error = sys.exc_info()[1]
-    if error is not None:
-        tell(status, failed=f"{type(error).__name__}: {error}")
-    os._exit(0 if error is None else 1)
+        status.end(newborn.status)
 
 
 def _settle(birth: Birth) -> int:
     """Enter the private root and give up everything; returns the directory of the spool."""
     protection = birth.protection
     places = namespaces.settle(birth.bars, os.getuid(), protection.namespaces, birth.covered)
-    _point_standard_streams_nowhere()
+    status.point_standard_streams_nowhere()
     limits.apply(birth.bars, counts_processes=protection.counts_processes)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     privileges.gain_none()
     if protection.landlock_abi >= landlock.LEAST_ABI:
-        devices = [os.open(f"/dev/{name}", os.O_PATH | os.O_CLOEXEC) for name in root.DEVICES]
-        landlock.restrict(protection.landlock_abi, (*places.writable, places.spool), devices)
-        _close_each(devices)
+        landlock.restrict(protection.landlock_abi, (*places.writable, places.spool), scene.DEVICE_PATHS)
     _close_each(places.writable)
     privileges.drop(protection.last_capability)
     if protection.has_seccomp:
@@ -167,13 +160,6 @@ def _close_all_but(kept: Iterable[int]) -> None:
         os.closerange(last + 1, descriptor)
         last = descriptor
     os.closerange(last + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-
-
-def _point_standard_streams_nowhere() -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in range(3):
-        os.dup2(nowhere, standard)
-    os.close(nowhere)
 
 
 def _close_each(descriptors: Iterable[int]) -> None:

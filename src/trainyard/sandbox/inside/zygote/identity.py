@@ -3,13 +3,9 @@
 import os
 from collections.abc import Container
 from pathlib import Path
-from typing import Final
 
 from trainyard.sandbox.inside import kernel
-
-INSIDE_ID: Final = 1000
-"""User and group in the box; root there is nobody, since it has no id on the host."""
-NAME: Final = "sandbox"
+from trainyard.sandbox.inside.scene import INSIDE_ID
 
 
 class HostIds:

@@ -8,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from trainyard.sandbox.inside.zygote import root
+from trainyard.sandbox.inside import runner, scene
 from trainyard.sandbox.inside.zygote.assignment import Assignment, Flavor
 
 VERSION: Final = f"{sys.version_info[0]}.{sys.version_info[1]}"
-SITE_PACKAGES: Final = f"{root.PREFIX}/lib/python{VERSION}/site-packages"
-BIN: Final = f"{root.PREFIX}/bin"
+SITE_PACKAGES: Final = f"{scene.PREFIX}/lib/python{VERSION}/site-packages"
+BIN: Final = f"{scene.PREFIX}/bin"
+ENVIRON: Final = {**runner.ENVIRON, "PATH": f"{BIN}:{runner.ENVIRON['PATH']}"}
+"""What runs find in their environment."""
 
 _MODULES: Final[dict[Flavor, tuple[str, ...]]] = {
     "lean": (),
@@ -22,11 +24,11 @@ _MODULES: Final[dict[Flavor, tuple[str, ...]]] = {
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def plan(assignment: Assignment) -> root.Plan:
+def plan(assignment: Assignment) -> scene.Plan:
     """Say what the private root is made of."""
     packages = None if assignment.packages is None else os.path.realpath(assignment.packages)
     site_packages = None if packages is None else f"{packages}/lib/python{VERSION}/site-packages"
-    return root.Plan(
+    return scene.Plan(
         interpreter=os.path.realpath(sys.executable),
         version=VERSION,
         prefixes=sorted({os.path.realpath(prefix) for prefix in (sys.base_prefix, sys.base_exec_prefix)}),
@@ -43,9 +45,9 @@ def load(flavor: Flavor, site_packages: str | None) -> str | None:
         add_builtins()
     if site_packages is not None:
         sys.path.append(SITE_PACKAGES)
-    sys.path.append(root.LIBRARY)
+    sys.path.append(scene.LIBRARY)
     _import(["cloudpickle"])
-    sys.path.remove(root.LIBRARY)
+    sys.path.remove(scene.LIBRARY)
     for name in _ONE_THREAD:
         os.environ[name] = "1"
     os.environ["MPLBACKEND"] = "Agg"

@@ -48,26 +48,27 @@ def protection(host_id: int | None) -> tuple[Protection, list[Layer]]:
     Args:
         host_id: A user id of boxes, when this process is root.
     """
-    last = privileges.last_capability()
     failures = _try_namespaces(host_id)
-    counts = host_id is not None or _kernel() >= _COUNTS_PER_NAMESPACE
-    has_seccomp = kernel.is_known_machine() and _errno_of(_try_seccomp) == 0
-    version = landlock.abi()
     found = Protection(
         namespaces=frozenset(name for name, number in failures.items() if number == 0),
-        landlock_abi=version,
-        has_seccomp=has_seccomp,
-        counts_processes=counts,
-        last_capability=last,
+        landlock_abi=landlock.abi(),
+        has_seccomp=kernel.is_known_machine() and _errno_of(_try_seccomp) == 0,
+        counts_processes=host_id is not None or _kernel() >= _COUNTS_PER_NAMESPACE,
+        last_capability=privileges.last_capability(),
     )
-    return found, [
-        *(_namespace(name, number) for name, number in failures.items()),
+    return found, [*(_namespace(name, number) for name, number in failures.items()), *lockdown(found, host_id)]
+
+
+def lockdown(found: Protection, host_id: int | None) -> list[Layer]:
+    """Tell about what a box does to itself, whoever has made its namespaces."""
+    has_seccomp, counts = found.has_seccomp, found.counts_processes
+    return [
         _user(host_id),
         Layer(
             "seccomp", has_seccomp, "allow-list" if has_seccomp else "needs CONFIG_SECCOMP_FILTER on x86-64 or arm64"
         ),
         Layer("rlimits", counts, "held" if counts else "processes of one user are counted together before Linux 5.14"),
-        _landlock(version),
+        _landlock(found.landlock_abi),
     ]
 
 

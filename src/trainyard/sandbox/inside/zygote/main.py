@@ -1,4 +1,4 @@
-"""A zygote from its first moment to its last."""
+"""A zygote from its first moment to its last, whatever makes its boxes."""
 
 import contextlib
 import importlib
@@ -9,19 +9,38 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from trainyard.sandbox.inside import kernel
 from trainyard.sandbox.inside.zygote import assignment as assignments
-from trainyard.sandbox.inside.zygote import birth, cgroups, identity, interpreter, layers, namespaces, root
+from trainyard.sandbox.inside.zygote import cgroups, identity, interpreter, layers
 from trainyard.sandbox.inside.zygote.assignment import Assignment
-from trainyard.sandbox.inside.zygote.nursery import Nursery
+from trainyard.sandbox.inside.zygote.cgroups import Home
+from trainyard.sandbox.inside.zygote.nursery import Box, Nursery
 from trainyard.sandbox.inside.zygote.service import Service
 
 _TRIAL_S: Final = 10.0
 _BACKLOG: Final = 128
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """What is ready to make boxes.
+
+    Attributes:
+        found: Layers here, control groups left out.
+        obstacle: Why no box can be made, whatever is allowed; None = it can.
+    """
+
+    nursery: Nursery
+    found: Sequence[layers.Layer]
+    obstacle: str | None
+
+
+Arrange = Callable[[Assignment, identity.HostIds | None, Home | None], Arranged]
 
 
 def load_runner() -> None:
@@ -31,7 +50,7 @@ def load_runner() -> None:
         importlib.import_module(f"trainyard.sandbox.inside.{file.stem}")
 
 
-def run() -> None:
+def run(arrange: Arrange) -> None:
     """Read the assignment and carry it out."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
@@ -41,21 +60,16 @@ def run() -> None:
     home = cgroups.find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
     if home is not None:
         cgroups.sweep(home)
-    host_ids = _host_ids(assignment)
-    protection, found = layers.protection(None if host_ids is None else assignment.first_uid)
-    plan = interpreter.plan(assignment)
-    parts = (protection, assignment.limits, plan.covered_trees, host_ids, home)
-    failure = _move_in(plan, protection) or _try_birth(Nursery(*parts, enter=lambda control, spool: None))
-    lack = None if failure else interpreter.load(assignment.flavor, plan.site_packages)
-    found += [layers.root(failure), layers.cgroup(home), layers.packages(plan.site_packages, lack)]
+    arranged = arrange(assignment, _host_ids(assignment), home)
+    found = [*arranged.found, layers.cgroup(home)]
     plain = [layer.plain() for layer in found]
     if listener is None:
         print(json.dumps(plain))  # noqa: T201 - the answer of a zygote that is only asked
         return
     interpreter.freeze()
     listener.listen(_BACKLOG)
-    refusal = _refusal(found, failure or lack, assignment)
-    Service(listener, Nursery(*parts), plain, assignment.flavor, assignment.max_boxes, refusal).serve()
+    refusal = _refusal(found, arranged.obstacle, assignment)
+    Service(listener, arranged.nursery, plain, assignment.flavor, assignment.max_boxes, refusal).serve()
 
 
 def _bind(path: str) -> socket.socket:
@@ -74,35 +88,19 @@ def _host_ids(assignment: Assignment) -> identity.HostIds | None:
     return identity.HostIds(assignment.first_uid, assignment.uids, start=time.monotonic_ns() // 1_000_000)
 
 
-def _move_in(plan: root.Plan, protection: birth.Protection) -> str | None:
-    """Enter the private root; gives what was in the way."""
-    missing = namespaces.INDISPENSABLE - protection.namespaces
-    if missing:
-        return f"needs the namespaces that are missing here: {', '.join(sorted(missing))}"
-    user, group = os.getuid(), os.getgid()
-    try:
-        if user == 0:
-            kernel.unshare(kernel.CLONE_NEWNS)
-        else:
-            kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
-            identity.map_alone(user, group, inside=(user, group))
-        root.enter(plan)
-    except OSError as error:
-        return str(error)
-    return None
+def try_birth(nursery: Nursery) -> Box:
+    """Make a box that ends at once.
 
-
-def _try_birth(nursery: Nursery) -> str | None:
-    """Make a box that ends at once; gives what was in the way."""
-    try:
-        box = nursery.begin()
-    except OSError as error:
-        return str(error)
+    Raises:
+        OSError: It cannot be begun.
+    """
+    box = nursery.begin()
     while not box.is_settled and box.status >= 0 and select.select([box.status], [], [], _TRIAL_S)[0]:
         nursery.read_status(box)
-    failure = box.failure if box.is_settled else f"not ready after {_TRIAL_S:g} s"
+    if not box.is_settled:
+        box.failure = f"not ready after {_TRIAL_S:g} s"
     nursery.end_all()
-    return failure
+    return box
 
 
 def _refusal(found: Sequence[layers.Layer], obstacle: str | None, assignment: Assignment) -> str | None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from trainyard.sandbox.inside import kernel
+from trainyard.sandbox.inside import kernel, scene
 from trainyard.sandbox.inside.lockdown.limits import Limits
-from trainyard.sandbox.inside.zygote import identity, root
-from trainyard.sandbox.inside.zygote.root import WORKSPACE, WRITABLE
+from trainyard.sandbox.inside.scene import WORKSPACE, WRITABLE
+from trainyard.sandbox.inside.zygote import root
 
 NAMESPACES: Final = {
     "user": kernel.CLONE_NEWUSER,
@@ -25,8 +25,6 @@ NAMESPACES: Final = {
 INDISPENSABLE: Final = frozenset({"mount", "pid", "network"})
 """Without these no box can be made, whatever is allowed."""
 
-_HIDDEN_FILES: Final = ("kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "config.gz", "cmdline")
-_HIDDEN_DIRECTORIES: Final = ("acpi", "asound", "bus", "driver", "fs", "irq", "scsi", "tty")
 _PLAIN: Final = kernel.MS_NOSUID | kernel.MS_NODEV
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _IFREQ: Final = "16sH14x"
@@ -52,10 +50,10 @@ def settle(limits: Limits, owner: int, names: frozenset[str], covered: Sequence[
         limits: Sizes of what can be written.
         owner: User id of the files, as seen from here.
         names: Namespaces that are this box's own.
-        covered: See `root.Plan.covered_trees`.
+        covered: See `scene.Plan.covered_trees`.
     """
     if "uts" in names:
-        socket.sethostname(identity.NAME)
+        socket.sethostname(scene.NAME)
     _bring_up_loopback()
     kernel.mount(root.TEMPLATE, root.STAGE, None, kernel.MS_BIND | kernel.MS_REC)
     _mount_proc()
@@ -75,10 +73,10 @@ def settle(limits: Limits, owner: int, names: frozenset[str], covered: Sequence[
 
 def _mount_proc() -> None:
     kernel.mount("proc", f"{root.STAGE}/proc", "proc", kernel.MS_RDONLY | kernel.MS_NOEXEC | _PLAIN)
-    for name in _HIDDEN_FILES:
+    for name in scene.HIDDEN_FILES:
         if os.path.exists(path := f"{root.STAGE}/proc/{name}"):  # noqa: PTH110 - paths are text here
             kernel.mount(f"{root.STAGE}/dev/null", path, None, kernel.MS_BIND)
-    for name in _HIDDEN_DIRECTORIES:
+    for name in scene.HIDDEN_DIRECTORIES:
         if os.path.exists(path := f"{root.STAGE}/proc/{name}"):  # noqa: PTH110 - paths are text here
             kernel.mount(f"{root.TEMPLATE}/proc", path, None, kernel.MS_BIND)  # an empty directory
 

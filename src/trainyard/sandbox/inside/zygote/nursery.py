@@ -1,17 +1,16 @@
 """The boxes of one zygote, from the order to make one until nothing of it is left."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from trainyard.sandbox.inside import runner
 from trainyard.sandbox.inside.lockdown.limits import Limits
-from trainyard.sandbox.inside.zygote import birth, cgroups, identity, interpreter, root
+from trainyard.sandbox.inside.zygote import cgroups, identity, status
+from trainyard.sandbox.inside.zygote.birth import Newborn
 from trainyard.sandbox.inside.zygote.cgroups import Group, Home
 
 _STATUS_BYTES: Final = 4096
@@ -22,10 +21,11 @@ class Box:
     """One box as the zygote knows it.
 
     Attributes:
-        parent: Of process 1; ends when that is born.
-        pid: Of process 1, in the zygote's pid namespace; None until it is born.
+        parent: Of process 1; ends when that is born, or stays to the end.
+        pid: Of process 1, in our pid namespace; None until it is born.
         control: The server's end of the socket, until it is handed over.
         status: Reading end of the status pipe; -1 when it has been read to its end.
+        told: What it said when it was ready.
     """
 
     id: int
@@ -36,6 +36,7 @@ class Box:
     status: int
     pid: int | None = None
     is_ready: bool = False
+    told: object = None
     failure: str | None = None
     text: bytes = field(default=b"", repr=False)
 
@@ -49,22 +50,22 @@ class Nursery:
     """Makes boxes, knows the living ones, buries the dead.
 
     Args:
-        host_ids: None when boxes are the user that the zygote is.
-        enter: What a box does when it is locked down; the runner when left out.
+        begin: Starts the making of a box; gives the pid of the parent of its process 1.
+        host_ids: None when boxes are the user that this process is.
+        is_attended: Whether that parent stays, collects process 1 and takes it along when it is ended.
     """
 
     def __init__(
         self,
-        protection: birth.Protection,
+        begin: Callable[[Newborn], int],
         bars: Limits,
-        covered: Sequence[str],
         host_ids: identity.HostIds | None,
         home: Home | None,
-        enter: birth.Enter | None = None,
+        *,
+        is_attended: bool = False,
     ) -> None:
-        self._protection, self._bars, self._covered = protection, bars, covered
+        self._begin, self._bars, self._is_attended = begin, bars, is_attended
         self._host_ids, self._home = host_ids, home
-        self._enter: birth.Enter = enter or enter_runner
         self._boxes: dict[int, Box] = {}
         self._made = 0
         self._emptied: list[Group] = []
@@ -88,10 +89,7 @@ class Nursery:
         try:
             if self._home is not None:
                 group = Group(self._home, cgroups.name_of(self._made), self._bars)
-            order = birth.Birth(
-                self._protection, self._bars, self._covered, host_id, group, theirs.fileno(), writing, self._enter
-            )  # fmt: skip
-            parent = birth.begin(order)
+            parent = self._begin(Newborn(host_id, group, theirs.fileno(), writing))
         except OSError:
             os.close(reading)
             ours.close()
@@ -118,7 +116,7 @@ class Nursery:
         box.text += received
         *lines, box.text = box.text.split(b"\n")
         for line in lines:
-            _note(box, json.loads(line))
+            _note(box, status.read(line))
         if not received:
             os.close(box.status)
             box.status = -1
@@ -126,23 +124,27 @@ class Nursery:
                 box.failure = "its process 1 was ended before it was ready"
 
     def reap(self, on_end: Callable[[Box], None]) -> None:
-        """Collect processes that have ended; `on_end` is told of boxes that have."""
+        """Collect processes that have ended; `on_end` is told of boxes that have, before they are forgotten."""
         with contextlib.suppress(ChildProcessError):
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 for box in self.boxes:
-                    if box.pid == pid:
-                        self._bury(box)
+                    if self._last_of(box) == pid:
                         on_end(box)
+                        self._bury(box)
         self._emptied = [group for group in self._emptied if not group.remove()]
 
     def discard(self, box: Box) -> None:
         """End a box that nobody gets."""
         box.control.close()
-        if box.pid is not None:
+        if (last := self._last_of(box)) is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(box.pid, signal.SIGKILL)
+                os.kill(last, signal.SIGKILL)
         else:
             self._bury(box)
+
+    def _last_of(self, box: Box) -> int | None:
+        """Our child whose end is the end of the box; None until there is one."""
+        return box.parent if self._is_attended else box.pid
 
     def _bury(self, box: Box) -> None:
         self._boxes.pop(box.id, None)
@@ -173,23 +175,10 @@ class Nursery:
         self._emptied = [group for group in self._emptied if not group.remove()]
 
 
-def enter_runner(control: int, spool: int) -> None:
-    """Be the runner of this box."""
-    spool_directory = f"/proc/self/fd/{spool}"
-    runner.main(
-        control,
-        root.WORKSPACE,
-        spool_directory,
-        mounts=(*root.WRITABLE, spool_directory),
-        libraries=(interpreter.SITE_PACKAGES,),
-        environ={**runner.ENVIRON, "PATH": f"{interpreter.BIN}:{runner.ENVIRON['PATH']}"},
-    )
-
-
-def _note(box: Box, fact: dict[str, object]) -> None:
-    if isinstance(pid := fact.get("pid"), int):
+def _note(box: Box, fact: Mapping[str, object]) -> None:
+    if isinstance(pid := fact.get("pid", fact.get("child-pid")), int):
         box.pid = pid
-    if fact.get("ready"):
-        box.is_ready = True
+    if ready := fact.get("ready"):
+        box.is_ready, box.told = True, ready
     if "failed" in fact:
         box.failure = str(fact["failed"])

@@ -19,6 +19,7 @@ from trainyard.sandbox.inside.zygote.nursery import Box, Nursery
 
 _COMMAND_BYTES: Final = 4096
 _SWEEP_S: Final = 0.5
+_ENDED: Final = "its process 1 has ended"
 
 
 class Service:
@@ -114,6 +115,8 @@ class Service:
         self._watch(box.status, lambda: self._hear(box))
 
     def _hear(self, box: Box) -> None:
+        if box.id not in self._waiting:
+            return  # it has ended in the same turn
         status = box.status
         self._nursery.read_status(box)
         if box.is_settled or box.status < 0:
@@ -128,7 +131,12 @@ class Service:
             _answer(connection, {"error": box.failure})
             self._nursery.discard(box)
             return
-        pidfd = os.pidfd_open(box.pid)
+        try:
+            pidfd = os.pidfd_open(box.pid)
+        except ProcessLookupError:
+            _answer(connection, {"error": _ENDED})
+            self._nursery.discard(box)
+            return
         if not _answer(connection, {"pid": box.pid}, [box.control.fileno(), pidfd]):
             self._nursery.discard(box)
         os.close(pidfd)
@@ -138,7 +146,9 @@ class Service:
         """Answer for a box that ended before anyone had it."""
         connection = self._waiting.pop(box.id, None)
         if connection is not None:
-            _answer(connection, {"error": box.failure or "its process 1 has ended"})
+            self._selector.unregister(box.status)
+            self._nursery.read_status(box)
+            _answer(connection, {"error": box.failure or _ENDED})
 
 
 def _answer(connection: socket.socket, answer: dict[str, Any], descriptors: list[int] | None = None) -> bool:

@@ -16,7 +16,7 @@ from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.backends.local import places
 from trainyard.sandbox.inside.lockdown import privileges
 from trainyard.sandbox.inside.zygote.namespaces import NAMESPACES
-from trainyard.sandbox.inside.zygote.root import WRITABLE
+from trainyard.sandbox.inside.scene import WRITABLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
