@@ -78,8 +78,7 @@ class SandboxService:
         Raises:
             errors.StartupError: A required layer of isolation is missing.
         """
-        self._parts.languages = await self._discover()
-        await self._parts.backend.start()
+        self._parts.languages, _ = await asyncio.gather(self._discover(), self._parts.backend.start())
         self._keeping.start()
         if self._collects:
             self._collecting.start()

@@ -39,6 +39,7 @@ class Boxes:
         self._parts = parts
         self._holding = holding
         self._checkpoints = checkpoints
+        self._taking = 0
 
     async def ready(self, live: LiveSession, flavor: Flavor) -> Readied:
         """Give a session a box that has its variables and its files; its lock has to be held.
@@ -84,7 +85,11 @@ class Boxes:
         await self._make_room()
         if live.state is not None and live.state.flavor == "science":
             flavor = "science"
-        live.box = await self._parts.backend.take(flavor, live.record.tenant)
+        self._taking += 1
+        try:
+            live.box = await self._parts.backend.take(flavor, live.record.tenant)
+        finally:
+            self._taking -= 1
         live.flavor = flavor
         live.pending = {file.path for file in live.files.values() if file.role is Role.PENDING}
         self._count()
@@ -104,7 +109,7 @@ class Boxes:
             mode = 0o444 if file.is_read_only else 0o644
             try:
                 await box.put("data", file.path, file.size_bytes, self._parts.blobs.open(file.sha256), mode=mode)
-            except errors.InvalidRequest as error:  # code has made a folder of its name
+            except (errors.InvalidRequest, errors.NotFound) as error:  # code has made a folder of its name; it is lost
                 unplaced.append((file.path, error.message))
             else:
                 live.placed[file.path] = file.sha256
@@ -120,7 +125,7 @@ class Boxes:
         """
         settings = self._parts.settings
         most = max(1, settings.max_boxes - settings.warm - settings.warm_science)
-        while len(self.with_boxes()) >= most:
+        while len(self.with_boxes()) + self._taking >= most:
             if not await self.evict_oldest("boxes"):
                 raise errors.Unavailable(
                     f"All {most} boxes of this server run code; try again in a moment",

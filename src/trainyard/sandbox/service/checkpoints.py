@@ -30,16 +30,17 @@ class Checkpoints:
         """Make durable what the box of a session has and the database has not; its lock has to be held.
 
         Returns:
-            False when it could not be done now, so that the box had better be kept.
+            False when it may be done later, so that the box had better be kept. What can never be done, since the
+            tenant has no room, the session is another's by now, or the box has died, is not waited for.
         """
         try:
             await self._outputs.keep_pending(live)
             if live.is_dirty:
                 await self._write_state(live)
         except errors.TrainyardError as error:
-            _log.warning("checkpoint_failed", session=live.id, reason=error.message)
+            _log.warning("checkpoint_failed", session=live.id, code=error.code, reason=error.message)
             self._parts.metrics.checkpoints.of("failed").inc()
-            return not live.has_live_box  # of a box that has died nothing can be had any more
+            return not live.has_live_box or not isinstance(error, errors.Unavailable)
         return True
 
     async def forget(self, live: LiveSession) -> None:

@@ -109,6 +109,7 @@ class Holding:
             async with self.locked(live):
                 if live.is_gone:
                     continue
+                live.used_s = self._parts.clock.monotonic()
                 try:
                     await self._bring_up_to_date(live)
                     yield live

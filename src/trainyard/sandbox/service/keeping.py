@@ -32,7 +32,7 @@ class Keeping:
         self._boxes = boxes
         self._checkpoints = checkpoints
         self._turn = asyncio.Semaphore(_CHECKPOINTS_AT_ONCE)
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[LiveSession, asyncio.TimerHandle] = {}
         self._asked: set[str] = set()
         self._renew_at_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -62,19 +62,19 @@ class Keeping:
         """Look after a session in which code has run."""
         if live.box is None:
             return
-        if (live.is_dirty or live.pending) and live.id not in self._timers:
+        if (live.is_dirty or live.pending) and live not in self._timers:
             wait_s = self._parts.settings.checkpoint_s
-            self._timers[live.id] = asyncio.get_running_loop().call_later(wait_s, self._fire, live)
+            self._timers[live] = asyncio.get_running_loop().call_later(wait_s, self._fire, live)
         self._parts.finish(self._measure(live))
 
     # ------------------------------------------------------------------ checkpoints
 
     def _fire(self, live: LiveSession) -> None:
-        self._timers.pop(live.id, None)
+        self._timers.pop(live, None)
         self._parts.finish(self._checkpoint(live))
 
     async def _checkpoint(self, live: LiveSession) -> None:
-        async with self._turn, live.lock:
+        async with live.lock, self._turn:
             if not live.is_gone and live.has_live_box:
                 await self._checkpoints.write(live)
 
@@ -131,7 +131,7 @@ class Keeping:
                 await self._end(live, "wanted")
             else:
                 if live.box is not None and live.is_running:
-                    await live.box.interrupt()
+                    await (live.box.close() if wanted == "kill" else live.box.interrupt())
                 await self._parts.stored(self._parts.sessions.answered, hold)
         except errors.Unavailable:  # asked again at the next tick
             return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trainyard.core import errors
 from trainyard.core.blobs import Blob
 from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.service import paths
 from trainyard.sandbox.service.contents import CONTENT_LOST, Contents
 from trainyard.sandbox.service.live import LiveSession
 from trainyard.sandbox.service.parts import Parts
@@ -43,10 +44,9 @@ class Outputs:
 
     async def register(self, live: LiveSession, report: Report) -> Left:
         """Make what a run that succeeded has changed the session's; after one that failed only remember what it was."""
-        live.pending |= {change.path for change in report.changed}
-        live.pending_deleted |= set(report.deleted)
-        live.pending -= set(report.deleted)
-        live.pending_deleted -= {change.path for change in report.changed}
+        changed = {change.path for change in report.changed if paths.is_good(change.path)}
+        live.pending = (live.pending | changed) - set(report.deleted)
+        live.pending_deleted = (live.pending_deleted | set(report.deleted)) - changed
         self._leave_alone(live)
         failed = dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
         if not report.is_success or not (live.pending or live.pending_deleted):
@@ -60,7 +60,7 @@ class Outputs:
         except errors.QuotaExhausted as error:  # the next run that succeeds tries again
             return Left(failed=failed | dict.fromkeys(chosen, error.message))
         failed |= unkept
-        live.pending = set(left_out)
+        live.pending.clear()
         live.pending_deleted.clear()
         await live.box.accept()
         return Left(saved.files, [file for file in saved.deleted if file.role is not Role.PENDING], failed)
@@ -100,13 +100,13 @@ class Outputs:
         return every[:most], every[most:]
 
     async def _keep(
-        self, live: LiveSession, place: Place, paths: Sequence[str], role: Role, gone: Sequence[str] = ()
+        self, live: LiveSession, place: Place, wanted: Sequence[str], role: Role, gone: Sequence[str] = ()
     ) -> tuple[Saved, dict[str, str]]:
         """Store files of the box and name them; a content that was removed meanwhile is fetched again."""
         assert live.box is not None
         attempt = 1
         while True:
-            found, failed = await self._fetch(live.box, place, paths)
+            found, failed = await self._fetch(live.box, place, wanted)
             new = [self._new(live, path, blob, role) for path, blob in found.items()]
             try:
                 return (await self._change(live, new, gone) if new or gone else Saved()), failed
@@ -115,7 +115,7 @@ class Outputs:
                     raise
             attempt += 1
 
-    async def _fetch(self, box: Box, place: Place, paths: Sequence[str]) -> tuple[dict[str, Blob], dict[str, str]]:
+    async def _fetch(self, box: Box, place: Place, wanted: Sequence[str]) -> tuple[dict[str, Blob], dict[str, str]]:
         """Store files of a box; those that are gone are in neither answer."""
         found: dict[str, Blob] = {}
         failed: dict[str, str] = {}
@@ -131,10 +131,13 @@ class Outputs:
                 except errors.NotFound:
                     return
 
-        async with asyncio.TaskGroup() as group:
-            for path in paths:
-                group.create_task(fetch(path))
-        return {path: found[path] for path in paths if path in found}, failed
+        try:
+            async with asyncio.TaskGroup() as group:
+                for path in wanted:
+                    group.create_task(fetch(path))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None  # mostly all the same: the box or the store is gone
+        return {path: found[path] for path in wanted if path in found}, failed
 
     def _new(self, live: LiveSession, path: str, blob: Blob, role: Role) -> NewFile:
         known = live.files.get(path)

@@ -25,6 +25,11 @@ def checked(path: str) -> str:
     return path
 
 
+def is_good(path: str) -> bool:
+    """Whether a path names a file below the workspace; what a box says is looked at like what a caller says."""
+    return _wrong(path) is None
+
+
 def _wrong(path: str) -> str | None:
     try:
         raw = path.encode()

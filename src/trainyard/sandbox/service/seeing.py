@@ -9,6 +9,7 @@ from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.collecting import Collecting
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.parts import Parts, unknown_session
+from trainyard.sandbox.store.records import SessionRecord, Wanted
 from trainyard.sandbox.store.sessions import Listed
 from trainyard.sandbox.types.domain import SessionInfo
 
@@ -53,9 +54,7 @@ class Seeing:
             if live.is_running:
                 await live.box.interrupt()
             return live.is_running
-        if session.holder in (None, self._parts.holder):
-            return False
-        return await self._parts.stored(self._parts.sessions.want, session_id, "interrupt", self._parts.clock.now())
+        return await self._ask(session, "interrupt")
 
     async def kill(self, principal: Principal, session_id: str) -> bool:
         """See `SandboxService.kill_session`."""
@@ -63,12 +62,9 @@ class Seeing:
         session = await self._holding.find(principal, session_id)
         live = self._holding.sessions.get(session_id)
         if live is None or live.box is None:
-            if session.holder not in (None, self._parts.holder):
-                async with self._holding.entered(principal, session_id):
-                    return True
-            return False
+            return await self._ask(session, "kill")
         if live.lock.locked():
-            self._boxes.abandon(live)  # what runs, ends with its box
+            await live.box.close()  # what runs, ends with it
             return True
         async with self._holding.locked(live):
             await self._checkpoints.write(live)
@@ -90,6 +86,12 @@ class Seeing:
         if session is None or session.tenant != principal.tenant:
             return principal
         return replace(principal, user=session.owner)
+
+    async def _ask(self, session: SessionRecord, wanted: Wanted) -> bool:
+        """Ask the process that holds a session; whether there is another."""
+        if session.holder in (None, self._parts.holder):
+            return False
+        return await self._parts.stored(self._parts.sessions.want, session.id, wanted, self._parts.clock.now())
 
     def _shown(self, listed: Listed) -> SessionInfo:
         session = listed.session

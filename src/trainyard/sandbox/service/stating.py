@@ -12,7 +12,7 @@ from trainyard.sandbox.service.contents import Contents
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.live import LiveSession, state_info
 from trainyard.sandbox.service.parts import Parts
-from trainyard.sandbox.store import StateRecord
+from trainyard.sandbox.store import SessionRecord, StateRecord
 from trainyard.sandbox.types.domain import StateInfo
 from trainyard.sandbox.types.orders import Flavor, Variable
 
@@ -35,15 +35,7 @@ class Stating:
         """See `SandboxService.state_info`."""
         session = await self._holding.find(principal, session_id)
         state = await self._parts.stored(self._parts.states.find, session_id)
-        live = self._holding.sessions.get(session_id)
-        is_here = live is not None and live.has_live_box
-        return state_info(
-            session_id,
-            state,
-            session.expires_at,
-            is_live=is_here or session.holder not in (None, self._parts.holder),
-            is_durable=not (is_here and live is not None and live.is_dirty),
-        )
+        return self._told(session, state)
 
     async def read(self, principal: Principal, session_id: str) -> tuple[StateInfo, AsyncIterator[bytes]]:
         """See `SandboxService.read_state`."""
@@ -56,10 +48,7 @@ class Stating:
         state = await self._parts.stored(self._parts.states.find, session_id)
         if state is None:
             raise errors.NotFound("This session has no state", code="state_not_found", param="session_id")
-        is_live = live is not None and live.has_live_box
-        is_durable = live is None or not live.is_dirty
-        info = state_info(session_id, state, session.expires_at, is_live=is_live, is_durable=is_durable)
-        return info, self._parts.blobs.open(state.sha256)
+        return self._told(session, state), self._parts.blobs.open(state.sha256)
 
     async def write(self, principal: Principal, session_id: str, content: AsyncIterator[bytes]) -> StateInfo:
         """See `SandboxService.write_state`."""
@@ -100,6 +89,16 @@ class Stating:
             await self._boxes.ready(live, live.flavor)
             assert live.box is not None
             return await live.box.variables()
+
+    def _told(self, session: SessionRecord, state: StateRecord | None) -> StateInfo:
+        live = self._holding.sessions.get(session.id)
+        if live is None or not live.has_live_box:
+            is_live = session.holder not in (None, self._parts.holder)
+            # Of another process only the times are known here.
+            is_durable = not is_live or (state is not None and state.created_at >= session.used_at)
+        else:
+            is_live, is_durable = True, not live.is_dirty
+        return state_info(session.id, state, session.expires_at, is_live=is_live, is_durable=is_durable)
 
     def _reset(self, live: LiveSession) -> None:
         """Give up the interpreter; the next run begins with what the database has.

@@ -7,7 +7,7 @@ from typing import Literal
 from trainyard.sandbox.types.domain import Kind, Shelf, StoredFile
 from trainyard.sandbox.types.orders import Dropped, Flavor
 
-Wanted = Literal["release", "interrupt"]
+Wanted = Literal["release", "interrupt", "kill"]
 
 
 class Role(enum.StrEnum):

@@ -184,7 +184,7 @@ class SessionStore:
         with self._database.begin() as connection:
             asked = select(sessions).where(sessions.c.id == session_id).with_for_update()
             row = connection.execute(asked).mappings().first()
-            if row is None or (expired_at is not None and row["expires_at"] > expired_at):
+            if row is None or (expired_at is not None and _is_used(_record(row), expired_at)):
                 return []
             counts = contents.Contents(connection, row["tenant"], None)
             for table in (files, states):
@@ -251,6 +251,10 @@ def _newest(connection: Connection, tenant: str, owner: str, entity_id: str, now
     asked = select(sessions).where(mine).order_by(sessions.c.used_at.desc(), sessions.c.id).limit(1)
     row = connection.execute(asked).mappings().first()
     return None if row is None else _record(row)
+
+
+def _is_used(found: SessionRecord, at: float) -> bool:
+    return found.expires_at > at or _is_held(found, "", at)
 
 
 def _is_held(found: SessionRecord, by_other_than: str, now: float) -> bool:

@@ -139,6 +139,29 @@ async def test_a_run_is_interrupted_through_another_process(make: Make) -> None:
     assert (await running).reason == "interrupted"
 
 
+async def test_a_run_is_killed_through_another_process(make: Make) -> None:
+    here, there = make(), make()
+    await here.service.start()
+    await there.service.start()
+    done = await here.run("x = 1")
+    await durable(here, done.session_id)
+    running = asyncio.create_task(here.run("import time; time.sleep(60)", session_id=done.session_id))
+    await asyncio.sleep(0.3)
+    assert await there.service.kill_session(ANNA, done.session_id)
+    assert (await running).reason == "killed"
+    assert (await there.run("print(x)", session_id=done.session_id)).stdout == "1\n"
+
+
+async def test_boxes_that_are_taken_at_once_are_never_too_many(make: Make) -> None:
+    server = make(max_boxes=3)
+    await server.service.start()
+    done = await asyncio.gather(*(server.run("x = 1") for _ in range(12)), return_exceptions=True)
+    assert len(server.backend.running()) <= 3
+    refused = [one for one in done if isinstance(one, errors.Unavailable)]
+    assert 0 < len(refused) <= 9
+    assert {one.code for one in refused} == {"sandbox_full"}
+
+
 async def test_files_that_another_process_stores_are_seen_by_a_live_session(make: Make) -> None:
     here, there = make(), make()
     await here.service.start()
@@ -159,7 +182,9 @@ async def test_sessions_end_with_their_time_and_leave_nothing(make: Make) -> Non
         await server.run("1", session_id=old.session_id)
     with pytest.raises(errors.NotFound):
         await server.service.list_files(ANNA, old.session_id)
-    done = await server.service.gc(stray_s=0)
+    async with asyncio.timeout(20):
+        while not (done := await server.service.gc(stray_s=0)).sessions:  # noqa: ASYNC110 - until the idle box is away
+            await asyncio.sleep(0.02)
     assert done.sessions == 1
     assert not await server.blobs.exists(old.files[0].sha256)
     assert [one.id for one in await server.service.list_sessions(ANNA)] == [new.session_id]
