@@ -23,6 +23,7 @@ _ENDING_S = 5.0
 _ERRORS: Mapping[str, type[errors.TrainyardError]] = {
     "invalid_path": errors.InvalidRequest,
     "wrong_size": errors.InvalidRequest,
+    "bad_state": errors.InvalidRequest,
     "workspace_full": errors.TooLarge,
     "state_too_large": errors.TooLarge,
     "not_found": errors.NotFound,

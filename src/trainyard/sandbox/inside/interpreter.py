@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from trainyard.sandbox.inside import container, frames, processes, state, variables
-from trainyard.sandbox.inside.interpreter_baseline import Baseline
+from trainyard.sandbox.inside.interpreter_baseline import WARNED, Baseline
 from trainyard.sandbox.inside.interpreter_cell import Cells, Ended
 from trainyard.sandbox.inside.interpreter_streams import Streams
 from trainyard.sandbox.inside.spool import STATE
@@ -143,7 +143,7 @@ class Interpreter:
         return {"exit_code": ended.exit_code, "results": ended.results} | self._standing()
 
     def _standing(self) -> dict[str, Any]:
-        names = self._main.__dict__.keys() - self._skip
+        names = self._main.__dict__.keys() - self._skip - {WARNED}
         return {"variables": len(names), "is_fresh": self._baseline.is_kept()}
 
     def _leave_fork(self, ended: Ended) -> NoReturn:

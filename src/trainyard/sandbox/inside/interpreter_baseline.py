@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from types import CodeType
 from typing import Any
 
+WARNED = "__warningregistry__"
+"""A name that Python itself defines where a warning was given."""
 _IMPORT = frozenset(dis.opmap[name] for name in ("IMPORT_NAME", "STORE_ATTR", "DELETE_ATTR", "DELETE_GLOBAL"))
 _FAR_REACHING = frozenset(
     (
@@ -67,7 +69,7 @@ class Baseline:
         umask = os.umask(0o022)
         os.umask(umask)
         return (
-            dict(self._namespace),
+            {name: value for name, value in self._namespace.items() if name != WARNED},
             dict(os.environ),
             len(sys.modules),
             sorted(vars(sys.modules["builtins"])),

@@ -1,5 +1,6 @@
 """Programs of other languages: a fresh directory with the source, and the steps to run in turn."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -97,5 +98,6 @@ class Program:
         return [part.replace("{file}", self._file).replace("{dir}", self._directory)]
 
     def remove(self) -> None:
-        """Remove the directory and all that the steps have made in it."""
-        workspace.remove_tree(self._directory)
+        """Remove the directory and all that the steps have made in it; what they have put in its place stays there."""
+        with contextlib.suppress(OSError):
+            workspace.remove_tree(self._directory)

@@ -39,16 +39,28 @@ class Interpreter:
         self._unsent = memoryview(b"")
         self.variables, self.is_fresh, self.is_gone, self.record_bytes = 0, True, False, 0
         self._link, theirs = socket.socketpair()
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the child is deaf from its first moment on
-        self.pid = os.fork()
+        self.pid = self._fork(theirs)
         if self.pid == 0:
             self._link.close()
             on_child()
             interpreter.serve(theirs, surroundings)
-        signal.signal(signal.SIGINT, handler)
         theirs.close()
         self._link.setblocking(False)
         loop.watch(self._link.fileno(), self._ready)
+
+    def _fork(self, theirs: socket.socket) -> int:
+        """Fork a child that is deaf to SIGINT from its first moment on."""
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                signal.signal(signal.SIGINT, handler)
+            if pid < 0:
+                self._link.close()
+                theirs.close()
+        return pid
 
     def send(self, header: frames.Header, descriptors: Sequence[int] = ()) -> None:
         """Have it work on an order; it was stopped while there was none."""

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from trainyard.sandbox.inside.runner_wire import Wire
 from trainyard.sandbox.inside.spool import Spool, open_directory
 from trainyard.sandbox.inside.workspace import Folder
 from trainyard.sandbox.inside.workspace_scan import Ledger
+
+_FORK_TRIES, _FORK_PAUSE_S = 100, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,14 @@ class Machine:
         self.interpreter = self._new_interpreter()
 
     def _new_interpreter(self) -> Interpreter:
+        """Fork one; where the last run has used up all processes, as soon as they are waited for."""
         surroundings = interpreter.Surroundings(self.setup.workspace, self.setup.libraries, self.setup.environ)
+        for _ in range(_FORK_TRIES):
+            try:
+                return Interpreter(self.loop, surroundings, self._forget_all, lambda header: self.on_answer(header))
+            except BlockingIOError:
+                self.reap()
+                time.sleep(_FORK_PAUSE_S)
         return Interpreter(self.loop, surroundings, self._forget_all, lambda header: self.on_answer(header))
 
     def _forget_all(self) -> None:

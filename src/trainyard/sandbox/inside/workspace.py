@@ -167,23 +167,21 @@ def _step(here: int, part: str, is_made: bool) -> int:
     if is_made:
         with contextlib.suppress(FileExistsError):
             os.mkdir(part, 0o755, dir_fd=here)
-    below = os.open(part, _FOLDER, dir_fd=here)
-    os.close(here)
-    return below
+    return moved(here, os.open(part, _FOLDER, dir_fd=here))
 
 
 def remove_tree(root: str) -> None:
     """Remove a directory of any depth, with one descriptor open at a time and no recursion."""
-    here = os.open(root, _FOLDER)
+    here = open_own(root)
     names = list[str]()
     try:
         while True:
             below = _remove_files(here)
             if below is not None:
-                here = _step(here, below, is_made=False)
+                here = moved(here, open_own(below, here))
                 names.append(below)
             elif names:
-                here = _step_up(here)
+                here = moved(here, os.open("..", _FOLDER, dir_fd=here))
                 os.rmdir(names.pop(), dir_fd=here)
             else:
                 break
@@ -192,10 +190,19 @@ def remove_tree(root: str) -> None:
     os.rmdir(root)  # noqa: PTH106 paths inside are text
 
 
-def _step_up(here: int) -> int:
-    above = os.open("..", _FOLDER, dir_fd=here)
+def open_own(name: str, above: int | None = None) -> int:
+    """Open a folder, also one that its owner has made unreadable."""
+    try:
+        return os.open(name, _FOLDER, dir_fd=above)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=above)
+        return os.open(name, _FOLDER, dir_fd=above)
+
+
+def moved(here: int, there: int) -> int:
+    """Go from one open folder to another: closes the first, gives the second."""
     os.close(here)
-    return above
+    return there
 
 
 def _remove_files(here: int) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from trainyard.sandbox.inside import workspace
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_PATH_BYTES = 4000
 """Of one path; nothing could be opened by a longer one."""
@@ -128,7 +130,7 @@ def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
         while folders or above:
             if not folders:
                 device, inode, prefix, folders = above.pop()
-                here = _moved(here, os.open("..", _FOLDER, dir_fd=here))
+                here = workspace.moved(here, os.open("..", _FOLDER, dir_fd=here))
                 about = os.fstat(here)
                 if (about.st_dev, about.st_ino) != (device, inode):
                     return  # somebody moves folders meanwhile: what else is there cannot be told
@@ -138,7 +140,7 @@ def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
             if below is not None:
                 about = os.fstat(here)
                 above.append((about.st_dev, about.st_ino, prefix, folders))
-                here = _moved(here, below)
+                here = workspace.moved(here, below)
                 # Beyond the longest path nothing is an output, so that the prefix need not grow with the depth.
                 prefix = f"{prefix}{name}/" if len(prefix) <= MAX_PATH_BYTES else prefix
                 folders = yield from _files_of(here, prefix)
@@ -146,18 +148,10 @@ def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
         os.close(here)
 
 
-def _moved(here: int, there: int) -> int:
-    os.close(here)
-    return there
-
-
 def _open_folder(here: int, name: str) -> int | None:
-    """Open a folder, also one that its owner may not read; None when it is gone."""
+    """Open a folder; None when it is gone."""
     try:
-        return os.open(name, _FOLDER, dir_fd=here)
-    except PermissionError:
-        os.chmod(name, 0o700, dir_fd=here)
-        return os.open(name, _FOLDER, dir_fd=here)
+        return workspace.open_own(name, here)
     except OSError:
         return None
 
@@ -167,7 +161,10 @@ def _files_of(here: int, prefix: str) -> Generator[tuple[str, os.stat_result], N
     folders = list[str]()
     with os.scandir(here) as entries:
         for entry in entries:
-            about = entry.stat(follow_symlinks=False)
+            try:
+                about = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
             if stat.S_ISDIR(about.st_mode):
                 folders.append(entry.name)
             else:
