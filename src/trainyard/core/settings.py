@@ -210,15 +210,6 @@ class KubernetesToleration(_Section):
     )
 
 
-class KubernetesImage(_Section):
-    """An image for languages that the other images do not have."""
-
-    name: str = Field(pattern=_LABEL, max_length=20, description="Stands in the names of its pods.")
-    image: str = Field(min_length=1, description="Reference of the image; its entry point is the runner.")
-    languages: tuple[str, ...] = Field(min_length=1, description="Codes of the languages that it has.")
-    warm: int = Field(default=0, ge=0, le=1000, description="Pods that are kept ready; 0 makes a Job for each box.")
-
-
 class SandboxKubernetes(_Section):
     """Pods as boxes, with `sandbox.backend: kubernetes`."""
 
@@ -234,11 +225,12 @@ class SandboxKubernetes(_Section):
         description="A kubeconfig file; null takes the service account of the pod in which the server runs.",
     )
     context: str | None = Field(default=None, description="Of the kubeconfig; null takes its current one.")
-    image: str = Field(default="trainyard-runner:lean", min_length=1, description="Image of boxes with Python alone.")
+    image: str = Field(
+        default="trainyard-runner:lean", min_length=1, description="Image of boxes that have nothing loaded."
+    )
     image_science: str = Field(
         default="trainyard-runner:science", min_length=1, description="Image of those with numpy and pandas loaded."
     )
-    images: tuple[KubernetesImage, ...] = Field(default=(), description="Images for further languages.")
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
         default="IfNotPresent", description="When a node pulls an image."
     )

@@ -12,12 +12,12 @@ _INSIDE = "/opt/trainyard/trainyard/sandbox/inside"
 _LIBRARIES = "/opt/libraries"
 
 
-def runner(libraries: Path | None = None) -> Image:
-    """An image with this interpreter and the runner of this checkout; packages are those of the tests by default."""
-    here = libraries or Path(sysconfig.get_paths()["purelib"])
+def runner(preload: str = "") -> Image:
+    """An image with this interpreter, its packages, and the runner of this checkout."""
+    here = sysconfig.get_paths()["purelib"]
     python = str(Path(sys.executable).resolve())
-    env: Mapping[str, str] = {"TRAINYARD_BOX_LIBRARIES": _LIBRARIES}
-    binds = {_LIBRARIES: str(here), _INSIDE: str(_SOURCE / "trainyard/sandbox/inside")}
+    env: Mapping[str, str] = {"TRAINYARD_BOX_LIBRARIES": _LIBRARIES, "TRAINYARD_BOX_PRELOAD": preload}
+    binds = {_LIBRARIES: here, _INSIDE: str(_SOURCE / "trainyard/sandbox/inside")}
     packages = {
         f"/opt/trainyard/{name}/__init__.py": f"{_SOURCE}/{name}/__init__.py"
         for name in ("trainyard", "trainyard/sandbox")

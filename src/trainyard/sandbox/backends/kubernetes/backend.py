@@ -19,7 +19,7 @@ from trainyard.sandbox.backends.kubernetes import access, dialing, layers, names
 from trainyard.sandbox.backends.kubernetes.api import Api, ApiError
 from trainyard.sandbox.backends.kubernetes.claiming import Claims, unavailable
 from trainyard.sandbox.backends.kubernetes.leases import Leases
-from trainyard.sandbox.backends.kubernetes.manifests import Image, Manifests
+from trainyard.sandbox.backends.kubernetes.manifests import Manifests
 from trainyard.sandbox.backends.kubernetes.pods import Pod, Pods
 from trainyard.sandbox.backends.kubernetes.tending import Tending
 from trainyard.sandbox.types.orders import Flavor
@@ -78,17 +78,11 @@ class KubernetesBackend:
             raise errors.StartupError(f"the cluster does not isolate boxes: {why} (or set sandbox.allow_weaker)")
         self._tasks = [asyncio.create_task(self._pods.follow()), asyncio.create_task(self._tend())]
 
-    async def take(self, flavor: Flavor, tenant: str, language: str = "py") -> RunnerBox:
-        """Give a fresh box; see `Backend.take`.
-
-        Args:
-            flavor: What Python has loaded.
-            tenant: Not told to the cluster.
-            language: A code that an image of `sandbox.kubernetes.images` has gets a box of that image.
-        """
+    async def take(self, flavor: Flavor, tenant: str) -> RunnerBox:
+        """Give a fresh box; see `Backend.take`. The cluster is not told for which tenant."""
         if len(self._claims) >= self._settings.max_boxes:
             raise unavailable(f"all {self._settings.max_boxes} boxes of this server are taken (sandbox.max_boxes)")
-        image = self._image(flavor, language)
+        image = self._manifests.images[flavor]
         deadline = time.monotonic() + self._ours.ready_s
         while True:
             pod = await self._claims.get(image, deadline)
@@ -115,10 +109,6 @@ class KubernetesBackend:
         self._boxes[held] = box
         return box
 
-    def _image(self, flavor: Flavor, language: str) -> Image:
-        having = (image for image in self._manifests.images.values() if language in image.languages)
-        return next(having, self._manifests.images[flavor])
-
     async def ping(self) -> None:
         """Return when boxes can be had; see `Backend.ping`."""
         if any(task.done() for task in self._tasks) or not self._tasks:
@@ -126,8 +116,8 @@ class KubernetesBackend:
         if self._pods.failure is not None:
             raise unavailable(self._pods.failure.text)
         for stock in self._tending.stocks.values():
-            if stock.failure and not any(pod.is_ready for pod in self._tending.warm(stock.image.name)):
-                raise unavailable(f"no warm pod of {stock.image.name}: {stock.failure}")
+            if stock.failure and not any(pod.is_ready for pod in self._tending.warm(stock.image.flavor)):
+                raise unavailable(f"no warm pod of {stock.image.flavor}: {stock.failure}")
 
     def layers(self) -> Sequence[Layer]:
         """Tell what the cluster said when this server started."""
@@ -136,11 +126,9 @@ class KubernetesBackend:
     def running(self) -> Sequence[Running]:
         """List the boxes of this server, and the warm pods that it shares."""
         return [
-            Running(pod.name, None, self._manifests.images[image].flavor, not pod.is_warm)
+            Running(pod.name, None, _flavor(pod), not pod.is_warm)
             for pod in self._pods.by_name.values()
-            if not pod.is_over
-            and (pod.is_warm or self._claims.holds(pod.job or pod.name))
-            and (image := pod.labels.get(names.IMAGE, "")) in self._manifests.images
+            if not pod.is_over and (pod.is_warm or self._claims.holds(pod.job or pod.name))
         ]
 
     async def aclose(self) -> None:
@@ -197,6 +185,10 @@ class KubernetesBackend:
         alive = {pod.job or pod.name for pod in self._pods.by_name.values() if not pod.is_over}
         for name in [name for name in self._boxes if name not in alive]:
             await self._boxes[name].close()
+
+
+def _flavor(pod: Pod) -> Flavor:
+    return "science" if pod.labels.get(names.FLAVOR) == "science" else "lean"
 
 
 def _lease_name(installation: str) -> str:

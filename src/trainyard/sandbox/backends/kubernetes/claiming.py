@@ -78,7 +78,7 @@ class Claims:
 
     async def _claim(self, image: Image) -> Pod | None:
         """Try every ready warm pod once, in random order, so that servers seldom want the same one."""
-        ready = [pod for pod in self._tending.warm(image.name) if pod.is_ready and not self.holds(pod.name)]
+        ready = [pod for pod in self._tending.warm(image.flavor) if pod.is_ready and not self.holds(pod.name)]
         random.shuffle(ready)
         labels = {names.STATE: names.CLAIMED, names.HOLDER: self._holder}
         for pod in ready:
@@ -116,7 +116,7 @@ class Claims:
                 return pod
             if pod.is_over or pod.is_hopeless:
                 raise unavailable(f"a box cannot start: {pod.trouble or 'its pod was deleted'}")
-        ready = (pod for pod in self._tending.warm(image.name) if pod.is_ready and not self.holds(pod.name))
+        ready = (pod for pod in self._tending.warm(image.flavor) if pod.is_ready and not self.holds(pod.name))
         return next(ready, None)
 
     def _of_job(self, job: str) -> Pod | None:
@@ -128,7 +128,7 @@ class Claims:
         facts = (
             pod.trouble if pod is not None else "",
             self._pods.failure.text if self._pods.failure is not None else "",
-            self._tending.stocks[image.name].failure,
+            self._tending.stocks[image.flavor].failure,
         )
         return next(filter(None, facts), "")
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -24,62 +23,44 @@ _UIDS_OF_NAMESPACE: Final = range(10_000, 60_000)
 _DISK: Final = "64Mi"
 """Of the node, for what the runtime writes; files of a box lie in memory."""
 _JOB_TTL_S: Final = 60
-_PRELOAD: Final = {"lean": "", "science": "numpy,pandas,matplotlib.pyplot"}
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One kind of boxes.
+    """What boxes of one flavour are made of.
 
     Attributes:
-        name: Value of the label.
-        warm: Pods that are kept ready.
-        languages: Beside Python; empty for the two flavours.
+        warm: Pods that are kept ready; with 0 every box is of a job.
     """
 
-    name: str
+    flavor: Flavor
     reference: str
     warm: int
-    flavor: Flavor
-    languages: tuple[str, ...] = ()
-
-
-def images(settings: SandboxSettings) -> Iterator[Image]:
-    """List what boxes can be made of."""
-    ours = settings.kubernetes
-    yield Image("lean", ours.image, settings.warm, "lean")
-    yield Image("science", ours.image_science, settings.warm_science, "science")
-    for each in ours.images:
-        yield Image(each.name, each.image, each.warm, "lean", each.languages)
 
 
 class Manifests:
     """Makes them by the settings.
 
     Attributes:
-        images: By name.
+        images: By flavour.
         generation: Hash of all that is the same in every pod.
 
     Raises:
-        errors.ConfigError: Names of images are not unique, or user ids are too large for Kubernetes.
+        errors.ConfigError: User ids are too large for Kubernetes.
     """
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings, self._ours = settings, settings.kubernetes
-        listed = list(images(settings))
-        self.images = {image.name: image for image in listed}
-        if len(self.images) < len(listed):
-            raise errors.ConfigError(
-                "sandbox.kubernetes.images: each needs a name of its own, and not `lean` or `science`",
-                param="sandbox.kubernetes.images",
-            )
+        lean = Image("lean", self._ours.image, settings.warm)
+        science = Image("science", self._ours.image_science, settings.warm_science)
+        self.images: dict[Flavor, Image] = {"lean": lean, "science": science}
         if not self._ours.user_namespaces and settings.first_uid + _UIDS - 1 > _LARGEST_UID:
             raise errors.ConfigError(
                 f"sandbox.first_uid: Kubernetes knows user ids up to {_LARGEST_UID}; take one of {_UIDS} less",
                 param="sandbox.first_uid",
             )
-        fixed = [self._spec(image, uid=0) for image in listed]
+        fixed = [self._spec(image, uid=0) for image in (lean, science)]
         self.generation = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -118,11 +99,11 @@ class Manifests:
         own = {
             "app.kubernetes.io/name": "trainyard-box",
             names.INSTALLATION: self._ours.installation,
-            names.IMAGE: image.name,
+            names.FLAVOR: image.flavor,
             names.GENERATION: self.generation,
         }
         ending = "".join(secrets.choice(_LETTERS) for _ in range(8))
-        return {"name": f"{self._ours.installation}-{image.name}-{ending}", "labels": own | labels}
+        return {"name": f"{self._ours.installation}-{image.flavor}-{ending}", "labels": own | labels}
 
     def _uid(self) -> int:
         """Draw one: the kernel of a node counts processes by user id, so pods must not share one."""
@@ -170,7 +151,6 @@ class Manifests:
                 {"name": "TRAINYARD_BOX_TOKEN", "valueFrom": _field(f"metadata.annotations['{names.TOKEN}']")},
                 {"name": "TRAINYARD_BOX_HOST", "valueFrom": _field("status.podIP")},
                 {"name": "TRAINYARD_BOX_PORT", "value": str(self._ours.port)},
-                {"name": "TRAINYARD_BOX_PRELOAD", "value": _PRELOAD[image.flavor]},
                 {"name": "TRAINYARD_BOX_LIMITS", "value": json.dumps(_plain(self._limits()))},
             ],
             "ports": [{"name": "runner", "containerPort": self._ours.port}],

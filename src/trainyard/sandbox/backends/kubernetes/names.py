@@ -3,9 +3,7 @@
 from typing import Final
 
 INSTALLATION: Final = "trainyard.dev/installation"
-IMAGE: Final = "trainyard.dev/image"
-"""`lean`, `science`, or the name of one of `sandbox.kubernetes.images`."""
-
+FLAVOR: Final = "trainyard.dev/flavor"
 GENERATION: Final = "trainyard.dev/generation"
 """Hash of what the server would make: pods of another one are never handed out."""
 

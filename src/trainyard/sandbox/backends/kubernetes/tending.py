@@ -25,7 +25,7 @@ IsHeld = Callable[[str], bool]
 
 
 class Stock:
-    """The warm pods of one image.
+    """The warm pods of one flavour.
 
     Attributes:
         failure: Why the last one could not be made, or ended before it was used; empty when all is well.
@@ -47,7 +47,7 @@ class Stock:
     def put_off(self, why: str) -> None:
         """Wait before the next try, twice as long each time: a quota or an image does not change within a second."""
         if self.failure != why:
-            _log.warning("warm_pods_missing", image=self.image.name, why=why)
+            _log.warning("warm_pods_missing", flavor=self.image.flavor, why=why)
         self.failure = why
         self._pause_s = min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, 2 * self._pause_s))
         self._until = time.monotonic() + self._pause_s
@@ -60,12 +60,12 @@ class Tending:
     without an election, and two for a moment do no harm, since a surplus is deleted.
 
     Attributes:
-        stocks: By the name of the image.
+        stocks: By flavour.
     """
 
     def __init__(self, client: Api, known: Pods, leases: Leases, manifests: Manifests) -> None:
         self._api, self._pods, self._leases, self._manifests = client, known, leases, manifests
-        self.stocks = {name: Stock(image) for name, image in manifests.images.items()}
+        self.stocks: dict[str, Stock] = {flavor: Stock(image) for flavor, image in manifests.images.items()}
 
     async def round(self, is_held: IsHeld) -> None:
         """Delete what is over or ownerless, trim, and fill up.
@@ -101,14 +101,14 @@ class Tending:
             if is_left or self._leases.is_dead(holder):
                 await self._api.delete(api.JOBS, metadata["name"], uid=metadata["uid"])
 
-    def warm(self, image: str) -> list[Pod]:
-        """List the pods of an image that nobody has claimed, oldest first."""
+    def warm(self, flavor: str) -> list[Pod]:
+        """List the pods of a flavour that nobody has claimed, oldest first."""
         found = [
             pod
             for pod in self._pods.by_name.values()
             if pod.is_warm
             and not pod.is_over
-            and pod.labels.get(names.IMAGE) == image
+            and pod.labels.get(names.FLAVOR) == flavor
             and pod.labels.get(names.GENERATION) == self._manifests.generation
         ]
         return sorted(found, key=lambda pod: (pod.made_at, pod.name))
@@ -120,7 +120,9 @@ class Tending:
         if pod.is_warm and not pod.is_over:
             return generation != self._manifests.generation and self._leases.is_abandoned(generation)
         if pod.is_warm:
-            if generation == self._manifests.generation and (stock := self.stocks.get(pod.labels.get(names.IMAGE, ""))):
+            if generation == self._manifests.generation and (
+                stock := self.stocks.get(pod.labels.get(names.FLAVOR, ""))
+            ):
                 stock.put_off(f"a warm pod ended: {pod.trouble or 'no reason is given'}")
             return True
         holder = pod.labels.get(names.HOLDER, "")
@@ -129,7 +131,7 @@ class Tending:
         return pod.is_over or self._leases.is_dead(holder)
 
     async def _fill(self, stock: Stock) -> None:
-        warm = self.warm(stock.image.name)
+        warm = self.warm(stock.image.flavor)
         if any(pod.is_ready for pod in warm):
             stock.is_well()
         elif hopeless := next((pod for pod in warm if pod.is_hopeless), None):

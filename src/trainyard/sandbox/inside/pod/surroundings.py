@@ -1,11 +1,13 @@
 """What the pod has told its process: environment variables, taken out of the environment when they are read.
 
-TRAINYARD_BOX_TOKEN      from an annotation of the pod, by the downward API
-TRAINYARD_BOX_HOST       address of the pod, likewise
-TRAINYARD_BOX_PORT       where to listen
-TRAINYARD_BOX_PRELOAD    modules that are imported before the server is waited for, with commas
-TRAINYARD_BOX_LIMITS     JSON of `lockdown.limits.Limits`
-TRAINYARD_BOX_LIBRARIES  set by the image: directories with packages, with colons
+    TRAINYARD_BOX_TOKEN      from an annotation of the pod, by the downward API
+    TRAINYARD_BOX_HOST       address of the pod, likewise
+    TRAINYARD_BOX_PORT       where to listen
+    TRAINYARD_BOX_LIMITS     JSON of `lockdown.limits.Limits`
+    TRAINYARD_BOX_LIBRARIES  set by the image: directories with packages, with colons
+    TRAINYARD_BOX_PRELOAD    set by the image: modules to import before the server is waited for, with commas
+
+An image that sets no `PATH` gets that of Debian.
 """
 
 import json

@@ -29,7 +29,7 @@ async def cluster() -> AsyncIterator[Cluster]:
     """Pods run the runner of this checkout; the server may do what its Role says."""
     applied = manifests()
     rules = [rule for each in applied if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
-    async with running(rules, {IMAGE: runner(), "trainyard-runner:science": runner()}, *applied) as made:
+    async with running(rules, {IMAGE: runner(), "trainyard-runner:science": runner("numpy")}, *applied) as made:
         yield made
 
 

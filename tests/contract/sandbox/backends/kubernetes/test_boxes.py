@@ -9,9 +9,7 @@ import pytest
 from tests.contract.sandbox.backends.kubernetes.conftest import MakeBackend
 from tests.contract.sandbox.backends.kubernetes.grounds import eventually, settings
 from tests.services.kubernetes import Cluster
-from tests.services.kubernetes.runner_image import runner
 from trainyard.core import errors
-from trainyard.core.settings import KubernetesImage
 from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.types.orders import Order
 
@@ -108,15 +106,15 @@ async def test_more_boxes_than_allowed_are_refused(make_backend: MakeBackend) ->
     await (await backend.take("lean", "tenant")).close()
 
 
-async def test_a_language_takes_the_image_that_has_it(make_backend: MakeBackend, cluster: Cluster) -> None:
-    cluster.kubelet.images["compilers:1"] = runner()
-    image = KubernetesImage(name="compilers", image="compilers:1", languages=("go", "rs"))
-    backend = await make_backend(images=(image,))
-    box = await backend.take("lean", "tenant", "go")
-    [pod] = cluster.pods(image="compilers")
-    assert pod["spec"]["containers"][0]["image"] == "compilers:1"
+async def test_a_flavour_takes_its_image_and_one_that_is_not_kept_warm_takes_a_job(
+    make_backend: MakeBackend, cluster: Cluster
+) -> None:
+    backend = await make_backend(warm=1)
+    box = await backend.take("science", "tenant")
+    [pod] = cluster.pods(flavor="science")
+    assert pod["spec"]["containers"][0]["image"] == "trainyard-runner:science"
     assert [each["kind"] for each in pod["metadata"]["ownerReferences"]] == ["Job"]
-    assert await printed(box, "print(1)") == "1\n"
+    assert await printed(box, "import sys; print('numpy' in sys.modules)") == "True\n"
 
 
 async def test_two_servers_never_get_the_same_pod(make_backend: MakeBackend, cluster: Cluster) -> None:

@@ -301,7 +301,7 @@ async def test_a_quota_that_is_used_up_is_told(make_backend: MakeBackend, cluste
 async def test_a_runner_that_does_not_know_its_token_is_not_believed(
     make_backend: MakeBackend, cluster: Cluster
 ) -> None:
-    backend = await make_backend(warm=1, ready_s=2)
+    backend = await make_backend(warm=1)
     await eventually(lambda: sum(map(cluster.is_ready, cluster.pods())) == 1)
     [pod] = cluster.pods()
     name = pod["metadata"]["name"]
