@@ -111,12 +111,11 @@ def make(path: Path, wanted: Sequence[str], *, typescript: bool, force: bool, te
             return there, False
         before = path.resolve() if path.is_symlink() else None
         directory = Path(tempfile.mkdtemp(prefix=f"{path.name}.", dir=path.parent))
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(shutil.rmtree, directory, ignore_errors=True)
             made = _fill(directory, wanted, typescript, tell)
             _link(path, directory)
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
+            undo.pop_all()
         _remove_others(path, {directory, before})
     return made, True
 

@@ -36,8 +36,8 @@ class Builds:
     """Runs programs, and spares the compiler the ones that it has made for the same tenant before.
 
     A build is found by tenant, language, version, flags, machine and source. It was made in a box by code of that
-    tenant, is only ever put into a box of that tenant, and is nothing to the server but bytes. Code that a tenant's
-    users share can change its own build while it runs, as it could change what it prints.
+    tenant, is only ever put into a box of that tenant, and is nothing to the server but bytes. The runner copied it
+    before the program began, to where no code of the box reaches, so that no program changes what others get for it.
 
     Args:
         directory: Made when something is kept.
