@@ -128,12 +128,7 @@ def build_http(
     parts.readiness.register("database", parts.database.ping)
     more = shown_config or dict
     shown = health.router(parts.readiness, parts.drain, parts.metrics, lambda: {**_config(settings, parts), **more()})
-    for router, dialect in ((shown, "native"), *routers):
-        app.include_router(router)
-        dialect_map.add([route.path for route in router.routes if isinstance(route, APIRoute)], dialect)
-    app.router.routes[:0] = hot_routes  # found first
-    for route in hot_routes:
-        dialect_map.add([route.path], route.dialect)
+    _include(app, dialect_map, [(shown, "native"), *routers], hot_routes)
     app.door = HotDoor(
         app.behind_door,
         hot_routes,
@@ -147,6 +142,20 @@ def build_http(
     )
     document.describe(app, hot_routes, dialect_map)
     return app
+
+
+def _include(
+    app: Application,
+    dialect_map: DialectMap,
+    routers: Sequence[tuple[APIRouter, Dialect]],
+    hot_routes: Sequence[HotRoute],
+) -> None:
+    for router, dialect in routers:
+        app.include_router(router)
+        dialect_map.add([route.path for route in router.routes if isinstance(route, APIRoute)], dialect)
+    app.router.routes[:0] = hot_routes  # found first
+    for route in hot_routes:
+        dialect_map.add([route.path], route.dialect)
 
 
 def _flushing(parts: HttpParts, inner: Lifespan[FastAPI] | None) -> Lifespan[FastAPI]:
