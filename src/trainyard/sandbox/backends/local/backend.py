@@ -23,15 +23,14 @@ TAKE_S: Final = 10.0
 
 
 class LocalBackend:
-    """Implements `Backend` with namespaces of this machine.
+    """Implements `Backend` with namespaces of this machine, made by our own zygotes or by bubblewrap in theirs.
 
     Args:
+        settings: `backend` of them is its name.
         sockets: Directory where the zygotes listen.
         has_packages: Whether there is a science zygote; without it science boxes are lean ones.
         take_s: How long `take` waits for a box when none is ready.
     """
-
-    name = "local"
 
     def __init__(
         self,
@@ -42,6 +41,7 @@ class LocalBackend:
         take_s: float = TAKE_S,
         clock: Clock | None = None,
     ) -> None:
+        self.name = settings.backend
         self._settings = settings
         self._ward = Ward()
         clock = clock or SystemClock()
@@ -87,7 +87,8 @@ class LocalBackend:
 
     async def take(self, flavor: Flavor, tenant: str) -> RunnerBox:
         """Give a fresh box; whose it is does not matter, since none is used twice."""
-        held = await (self._pools.get(flavor) or self._pools["lean"]).take()
+        pool = self._pools.get(flavor)
+        held = await (self._pools["lean"] if pool is None or pool.refusal else pool).take()
         held.is_taken = True
         return held.box
 
@@ -97,9 +98,7 @@ class LocalBackend:
 
     def layers(self) -> Sequence[Layer]:
         """Tell what isolates its boxes here."""
-        science = "science" in self._pools
-        detail = "loaded in science boxes" if science else "none; `trainyard sandbox setup` installs them"
-        return [*self._layers, Layer("packages", science, detail, is_required=False)]
+        return self._layers
 
     def running(self) -> Sequence[Running]:
         """List its boxes, warm ones included."""

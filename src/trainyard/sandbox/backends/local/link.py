@@ -15,6 +15,9 @@ from trainyard.sandbox.backends.base import Layer
 _ANSWER_BYTES: Final = 64 << 10
 _DESCRIPTORS: Final = 2
 _ANSWER_S: Final = 30.0
+_CODE: Final = "sandbox_unavailable"
+REFUSED: Final = "sandbox_refused"
+"""Code of the error where a zygote makes no boxes and never will."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,12 @@ class Link:
         """Have a box made.
 
         Raises:
-            errors.Unavailable: It makes none, and says why.
+            errors.Unavailable: It makes none, and says why; code `REFUSED` where that will not change.
         """
         answer, descriptors = await self._ask("open")
         if len(descriptors) != _DESCRIPTORS:
             _close_each(descriptors)
-            raise _unavailable(str(answer.get("error")))
+            raise _unavailable(str(answer.get("error")), REFUSED if answer.get("is_final") else _CODE)
         return Opened(socket.socket(fileno=descriptors[0]), descriptors[1], int(answer["pid"]))
 
     async def layers(self) -> list[Layer]:
@@ -101,7 +104,5 @@ def _close_each(descriptors: list[int]) -> None:
             os.close(descriptor)
 
 
-def _unavailable(why: str) -> errors.Unavailable:
-    return errors.Unavailable(
-        f"no box of the sandbox can be made: {why}", code="sandbox_unavailable", retry_after_s=1.0
-    )
+def _unavailable(why: str, code: str = _CODE) -> errors.Unavailable:
+    return errors.Unavailable(f"no box of the sandbox can be made: {why}", code=code, retry_after_s=1.0)

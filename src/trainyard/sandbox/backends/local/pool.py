@@ -9,7 +9,7 @@ import structlog
 
 from trainyard.core import errors
 from trainyard.core.clock import Clock
-from trainyard.sandbox.backends.local.link import Link
+from trainyard.sandbox.backends.local.link import REFUSED, Link
 from trainyard.sandbox.backends.local.ward import Held, Ward
 from trainyard.sandbox.types.orders import Flavor
 
@@ -19,6 +19,7 @@ CROWDED_S: Final = 0.1
 """While there are runs a box is made this often, so that the pool does not starve."""
 _LOOK_S: Final = 0.005
 _RETRY_S: Final = 0.5
+_LOADING_S: Final = 30.0
 _AT_ONCE: Final = 2
 """Boxes that are made at the same time: more only make each other slower."""
 
@@ -45,9 +46,16 @@ class Pool:
         self._filling: asyncio.Task[None] | None = None
         self._last_take = self._last_made = float("-inf")
         self._failure: errors.Unavailable | None = None
+        self._loud_from = float("inf")
+
+    @property
+    def refusal(self) -> errors.Unavailable | None:
+        """Why its zygote makes no boxes and never will; None as long as it may."""
+        return self._failure if self._failure is not None and self._failure.code == REFUSED else None
 
     def start(self) -> None:
         """Begin to fill."""
+        self._loud_from = self._clock.monotonic() + _LOADING_S
         self._wanted.set()
         self._filling = asyncio.create_task(self._fill(), name=f"fill the pool of {self._flavor} boxes")
 
@@ -57,6 +65,8 @@ class Pool:
         Raises:
             errors.Unavailable: None was to be had in time; the message is that of the last attempt.
         """
+        if self.refusal is not None:
+            raise self.refusal
         self._last_take = self._clock.monotonic()
         self._wanted.set()
         while self._ready:
@@ -65,16 +75,24 @@ class Pool:
                 return held
         caller: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
         self._callers.append(caller)
+        taken: Held | None = None
         try:
             async with asyncio.timeout(self._take_s):
-                return await caller
+                taken = await caller
+            return taken
         except TimeoutError:
             raise self._failure or errors.Unavailable(
                 f"no box became free within {self._take_s:g} s", code="sandbox_unavailable", retry_after_s=self._take_s
             ) from None
         finally:
-            with contextlib.suppress(ValueError):
-                self._callers.remove(caller)
+            self._forget(caller, taken)
+
+    def _forget(self, caller: asyncio.Future[Held], taken: Held | None) -> None:
+        """Forget a caller; a box that came at the moment in which he gave up is for the next."""
+        with contextlib.suppress(ValueError):
+            self._callers.remove(caller)
+        if taken is None and caller.done() and not caller.cancelled():
+            self._ready.append(caller.result())
 
     async def stop(self) -> None:
         """Make no more boxes; those that are ready belong to the ward."""
@@ -123,8 +141,7 @@ class Pool:
             if not self._callers:
                 await self._ward.warm_up(held)
         except errors.Unavailable as error:
-            if self._failure is None:
-                _log.warning("no box could be made", flavor=self._flavor, reason=error.message)
+            self._tell(error)
             self._failure = error
             await asyncio.sleep(_RETRY_S)
             return
@@ -135,6 +152,12 @@ class Pool:
                 caller.set_result(held)
                 return
         self._ready.append(held)
+
+    def _tell(self, error: errors.Unavailable) -> None:
+        """Warn of a new failure, but not of a zygote that is still loading."""
+        is_known = self._failure is not None and self._failure.message == error.message
+        if not is_known and (error.code == REFUSED or self._clock.monotonic() >= self._loud_from):
+            _log.warning("no box can be made", flavor=self._flavor, reason=error.message)
 
     def _made(self, task: asyncio.Task[None]) -> None:
         self._making.discard(task)

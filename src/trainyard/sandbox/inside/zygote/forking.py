@@ -37,7 +37,7 @@ def _move_in(plan: scene.Plan, protection: birth.Protection) -> str | None:
             kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
             identity.map_alone(user, group, inside=(user, group))
         root.enter(items)
-        root.keep_template()
+        root.keep_template(plan.covered_trees)
     except OSError as error:
         return str(error)
     return None

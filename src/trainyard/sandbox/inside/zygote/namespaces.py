@@ -61,9 +61,7 @@ def settle(limits: Limits, owner: int, names: frozenset[str], covered: Sequence[
     _mount_memory("/tmp", limits.scratch_bytes, limits.workspace_files, owner)  # noqa: S108 - below the stage
     _mount_memory("/dev/shm", limits.scratch_bytes // 4, limits.workspace_files, owner)  # noqa: S108 - below the stage
     _mount_memory(WORKSPACE, limits.workspace_bytes, limits.workspace_files, owner)
-    for tree in covered:
-        os.makedirs(f"{root.STAGE}{tree}", exist_ok=True)  # noqa: PTH103 - paths are text here
-        kernel.mount(f"{root.TEMPLATE}{tree}", f"{root.STAGE}{tree}", None, kernel.MS_BIND | kernel.MS_REC)
+    root.uncover(covered, root.STAGE)
     os.chdir(root.STAGE)
     kernel.pivot_root(".", ".")
     kernel.unmount(".")

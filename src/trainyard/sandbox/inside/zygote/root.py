@@ -43,8 +43,12 @@ def enter(items: Sequence[scene.Item]) -> None:
     os.chdir("/")
 
 
-def keep_template() -> None:
-    """Keep a second copy of the mounts, without /proc of the host, for boxes to start from."""
+def keep_template(covered: Sequence[str]) -> None:
+    """Keep a second copy of the mounts, without /proc of the host, for boxes to start from.
+
+    Args:
+        covered: See `scene.Plan.covered_trees`.
+    """
     for place in (WORKSPACE, "/tmp"):  # noqa: S108 - where what is loaded can write, and believes that it always can
         kernel.mount("tmpfs", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     for place in (WORKSPACE, "/tmp", "/proc"):  # noqa: S108 - the same
@@ -52,6 +56,14 @@ def keep_template() -> None:
     for place in (TEMPLATE, STAGE):
         os.mkdir(place)  # noqa: PTH102 - paths are text here
     kernel.mount("/", TEMPLATE, None, kernel.MS_BIND | kernel.MS_REC)
+    uncover(covered, "")
+
+
+def uncover(trees: Sequence[str], below: str) -> None:
+    """Put trees of the host on top of what has been mounted over them, in the root that lies at `below`."""
+    for tree in trees:
+        os.makedirs(f"{below}{tree}", exist_ok=True)  # noqa: PTH103 - paths are text here
+        kernel.mount(f"{TEMPLATE}{tree}", f"{below}{tree}", None, kernel.MS_BIND | kernel.MS_REC)
 
 
 def _show(item: scene.Item) -> None:

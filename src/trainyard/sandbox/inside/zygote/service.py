@@ -2,7 +2,7 @@
 
 {"op": "open"}    -> {"pid"} with two descriptors: the socket of the runner, a pidfd of its process 1
 {"op": "layers"}  -> {"layers": [...], "flavor"}
-anything else     -> {"error"}; so is a box that cannot be made
+anything else     -> {"error"}; so is a box that cannot be made, with "is_final" where none ever can
 """
 
 import contextlib
@@ -101,7 +101,7 @@ class Service:
 
     def _open(self, connection: socket.socket) -> None:
         if self._refusal is not None:
-            _answer(connection, {"error": self._refusal})
+            _answer(connection, {"error": self._refusal, "is_final": True})
             return
         if len(self._nursery.boxes) >= self._max_boxes:
             _answer(connection, {"error": f"there are {self._max_boxes} boxes already"})

@@ -15,8 +15,8 @@ from tests.contract.sandbox.backends.orders import run
 from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.backends.local import places
 from trainyard.sandbox.inside.lockdown import privileges
-from trainyard.sandbox.inside.zygote.namespaces import NAMESPACES
 from trainyard.sandbox.inside.scene import WRITABLE
+from trainyard.sandbox.inside.zygote.namespaces import NAMESPACES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
