@@ -21,9 +21,17 @@ _SAID: Final = {
 """LibreChat knows all but the fourth, and words them for its users."""
 
 
-def executed(principal: Principal, run: Executed) -> wire.ExecResponse:
-    """Write how a run ended."""
+def executed(principal: Principal, run: Executed, *, echoes: bool = True) -> wire.ExecResponse:
+    """Write how a run ended.
+
+    Args:
+        principal: Whose run it was.
+        run: The run.
+        echoes: Whether inputs that stayed as they were are listed too; LibreChat's oldest clients take every file of an
+            answer for a new one.
+    """
     error, state = fault(run), run.state
+    inherited = run.inherited if echoes else ()
     return wire.ExecResponse(
         session_id=run.session_id,
         storage_session_id=run.session_id,
@@ -42,7 +50,7 @@ def executed(principal: Principal, run: Executed) -> wire.ExecResponse:
         wall_s=round(run.wall_s, 6),
         cpu_s=round(run.cpu_s, 6),
         peak_memory_bytes=run.peak_memory_bytes,
-        files=[*(file(principal, one) for one in run.files), *(file(principal, one, True) for one in run.inherited)],
+        files=[*(file(principal, one) for one in run.files), *(file(principal, one, True) for one in inherited)],
         deleted_files=[one.path for one in run.deleted],
         logs=[file(principal, one) for one in run.logs],
         results=[output(result) for result in run.results],

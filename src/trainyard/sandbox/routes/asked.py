@@ -40,6 +40,11 @@ def is_streamed(request: Request, body: ExecRequest) -> bool:
     return body.stream or "text/event-stream" in (request.header(b"accept") or "")
 
 
+def knows_inputs(body: ExecRequest) -> bool:
+    """Whether a client can tell inputs from new files: those that name files by `session_id` cannot."""
+    return all(file.storage_session_id is not None for file in body.files or ())
+
+
 def shelf(kind: str | None, resource_id: str | None, version: int | str | None, param: str = "") -> Shelf:
     """Say to whom files belong; of a user's own the credential tells the user, whatever is sent beside it.
 

@@ -14,7 +14,6 @@ import structlog
 
 from trainyard.core import errors
 from trainyard.core.http import dialects, edge
-from trainyard.core.principal import Principal
 from trainyard.sandbox.backends.base import OnOutput
 from trainyard.sandbox.routes import answers
 from trainyard.sandbox.types import wire
@@ -35,7 +34,7 @@ class RunEvents(AsyncGenerator[bytes, None]):
 
     Args:
         run: Runs the code, and tells what it writes.
-        principal: Whose run it is.
+        write: Makes the whole answer.
         request_id: For an error in the middle.
         heartbeat_s: Longest silence.
     """
@@ -43,11 +42,11 @@ class RunEvents(AsyncGenerator[bytes, None]):
     def __init__(
         self,
         run: Callable[[OnOutput], Awaitable[Executed]],
-        principal: Principal,
+        write: Callable[[Executed], wire.ExecResponse],
         request_id: str,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
-        self._principal, self._request_id, self._heartbeat_s = principal, request_id, heartbeat_s
+        self._write, self._request_id, self._heartbeat_s = write, request_id, heartbeat_s
         self._pieces: deque[tuple[Stream, bytes]] = deque()
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         self._news = asyncio.Event()
@@ -128,7 +127,7 @@ class RunEvents(AsyncGenerator[bytes, None]):
             return b"".join([*rest, _failure(error, self._request_id)])
         run = self._task.result()
         results = [event("result", answers.output(result)) for result in run.results]
-        return b"".join([*rest, *results, event("done", answers.executed(self._principal, run))])
+        return b"".join([*rest, *results, event("done", self._write(run))])
 
 
 def event(name: str, body: object) -> bytes:

@@ -37,12 +37,13 @@ def route(service: SandboxService, path: str, name: str) -> HotRoute:
 
     async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream:
         wish = asked.execute(request, body)
+        write = partial(answers.executed, principal, echoes=asked.knows_inputs(body))
         lines: list[bytes] = []
         run = partial(service.execute, principal, wish, request_id=request.request_id, on_admitted=lines.append)
         if not asked.is_streamed(request, body):
             done = await leaving.while_connected(request, run())
-            return Reply(answers.executed(principal, done), lines=b"".join(lines))
-        events = RunEvents(run, principal, request.request_id)
+            return Reply(write(done), lines=b"".join(lines))
+        events = RunEvents(run, write, request.request_id)
         try:
             await leaving.while_connected(request, events.begin())
         except BaseException:

@@ -67,11 +67,13 @@ def test_both_names_of_the_file_field_are_taken_and_fields_come_first(yard: Yard
 
 def test_uploaded_files_are_inputs_of_a_run_and_in_its_workspace(yard: Yard) -> None:
     done = upload(yard, ("data/in.csv", b"1,2"))
-    refs = [{"id": done["files"][0]["fileId"], "session_id": done["session_id"], "name": "data/in.csv"}]
+    refs = [{"id": done["files"][0]["fileId"], "storage_session_id": done["session_id"], "name": "data/in.csv"}]
     body = {"lang": "py", "code": "print(open('data/in.csv').read())", "files": refs}
     ran = yard.client.post("/exec", json=body).json()
     assert ran["stdout"] == "1,2\n"
     assert [(file["name"], file["inherited"]) for file in ran["files"]] == [("data/in.csv", True)]
+    body["files"] = [{"id": refs[0]["id"], "session_id": done["session_id"], "name": "data/in.csv"}]
+    assert yard.client.post("/exec", json=body).json()["files"] == []  # the oldest clients take all of them for new
 
 
 def test_a_batch_keeps_what_can_be_kept_and_tells_of_the_rest(yard: Yard) -> None:

@@ -60,6 +60,11 @@ def test_inherited_files_are_marked_and_no_others() -> None:
     assert (second["inherited"], second["kind"], second["resource_id"]) == (True, "agent", "a1")
 
 
+def test_inputs_are_left_out_for_clients_that_would_take_them_for_new_files() -> None:
+    run = ended(files=(stored("new.txt"),), inherited=(stored("old.txt"),))
+    assert [file.name for file in answers.executed(ADA, run, echoes=False).files] == ["new.txt"]
+
+
 @pytest.mark.parametrize(
     ("files", "failed", "delivery"),
     [

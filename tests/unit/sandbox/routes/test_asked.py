@@ -53,6 +53,19 @@ def test_references_of_all_generations_of_clients(ref: dict[str, object], expect
     assert asked.execute(request(), body(files=[ref])).files == (expected,)
 
 
+@pytest.mark.parametrize(
+    ("refs", "knows"),
+    [
+        ([], True),
+        ([{"id": ID, "storage_session_id": ID}], True),
+        ([{"id": ID, "session_id": ID}], False),
+        ([{"id": ID, "storage_session_id": ID}, {"id": OTHER, "session_id": ID}], False),
+    ],
+)
+def test_clients_that_know_inputs_are_told_by_how_they_name_files(refs: list[dict[str, object]], knows: bool) -> None:
+    assert asked.knows_inputs(body(files=refs)) is knows
+
+
 def test_a_hint_is_a_name_of_the_callers_own_unless_he_gives_one() -> None:
     hinted = asked.execute(request(), body(runtime_session_hint="conv:ü/7")).entity_id
     assert hinted is not None

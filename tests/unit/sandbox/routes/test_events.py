@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from tests.unit.sandbox.routes.executions import ADA, ended
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import OnOutput
+from trainyard.sandbox.routes import answers
 from trainyard.sandbox.routes.events import HEARTBEAT, RunEvents
 from trainyard.sandbox.types.domain import Executed
 from trainyard.sandbox.types.orders import Result
+
+WRITE = partial(answers.executed, ADA)
 
 
 class Run:
@@ -56,7 +60,7 @@ async def rest(events: AsyncGenerator[bytes, None]) -> list[tuple[str, Any]]:
 
 
 async def test_output_goes_out_as_it_comes_and_what_came_in_a_row_as_one(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     await run.begun.wait()
     for stream, data in (("stdout", b"a"), ("stdout", b"b"), ("stderr", b"!"), ("stdout", b"c")):
         run.writes(stream, data)
@@ -73,7 +77,7 @@ async def test_output_goes_out_as_it_comes_and_what_came_in_a_row_as_one(run: Ru
 
 
 async def test_a_character_that_was_cut_is_sent_whole(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     await run.begun.wait()
     raw = "é€".encode()
     texts = []
@@ -86,7 +90,7 @@ async def test_a_character_that_was_cut_is_sent_whole(run: Run) -> None:
 
 
 async def test_half_a_character_at_the_end_is_shown_as_such(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     await run.begun.wait()
     run.writes("stdout", b"\xe2\x82")
     run.end.set_result(ended())
@@ -95,7 +99,7 @@ async def test_half_a_character_at_the_end_is_shown_as_such(run: Run) -> None:
 
 
 async def test_silence_is_filled(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=0.01)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=0.01)
     await events.begin()
     assert [await anext(events) for _ in range(2)] == [HEARTBEAT, HEARTBEAT]
     run.end.set_result(ended())
@@ -103,7 +107,7 @@ async def test_silence_is_filled(run: Run) -> None:
 
 
 async def test_a_fault_before_any_output_is_raised(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     run.end.set_exception(errors.LimitReached("five", retry_after_s=1))
     with pytest.raises(errors.LimitReached):
         await events.begin()
@@ -121,7 +125,7 @@ async def test_a_fault_before_any_output_is_raised(run: Run) -> None:
 async def test_a_fault_behind_output_is_the_last_event(
     run: Run, fault: Exception, error: str | None, code: str
 ) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     await run.begun.wait()
     run.writes("stdout", b"a")
     await events.begin()
@@ -135,7 +139,7 @@ async def test_a_fault_behind_output_is_the_last_event(
 
 @pytest.mark.parametrize("begins", [True, False])
 async def test_leaving_ends_the_run(run: Run, begins: bool) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=0.01)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=0.01)
     await run.begun.wait()
     if begins:
         await anext(events)
@@ -145,7 +149,7 @@ async def test_leaving_ends_the_run(run: Run, begins: bool) -> None:
 
 
 async def test_being_cancelled_while_waiting_leaves_the_run_to_aclose(run: Run) -> None:
-    events = RunEvents(run, ADA, "req_1", heartbeat_s=10)
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     waiting = asyncio.ensure_future(anext(events))
     await run.begun.wait()
     waiting.cancel()
