@@ -5,7 +5,7 @@ import contextlib
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 import uvloop
 from fastapi import APIRouter, FastAPI
+from starlette.types import Lifespan
 
 from trainyard.core import errors, opening, settings
 from trainyard.core.blobs import BlobStore
@@ -21,7 +22,9 @@ from trainyard.core.catalog import Change, ModelRegistry
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process, tls
 from trainyard.core.http.application import HttpParts, build_http
+from trainyard.core.http.dialects import Dialect
 from trainyard.core.http.forwarding import Forwarder
+from trainyard.core.http.hot import HotRoute
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.ledger.reports import Reports
 from trainyard.core.limits import Limiter
@@ -147,51 +150,72 @@ def build_server(
     counted = EngineMetrics(engines.connected)
     parts.metrics.add(counted, counted.refresh)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        if forwarder is None:
-            await training.recover()
-        async with contextlib.AsyncExitStack() as at_the_end:  # each, whatever becomes of the one before
-            if forwarder is not None:
-                at_the_end.push_async_callback(forwarder.aclose)
-            at_the_end.push_async_callback(blobs.aclose)
-            at_the_end.push_async_callback(contents.aclose)
-            at_the_end.push_async_callback(accounts.aclose)
-            await accounts.start()
-            at_the_end.push_async_callback(upstreams.aclose)
-            at_the_end.push_async_callback(serving.aclose)
-            await serving.start()
-            if sandbox is not None:
-                at_the_end.push_async_callback(sandbox.aclose)
-                await sandbox.start()
-            yield
-
     trains = training_signal.router(training)
     app = build_http(
         effective,
         parts,
         routers=[
             (trains, "signal"),
-            (serving_openai.router(serving), "openai"),
             *((router, "native") for router in _administration(effective, parts, accounts)),
-            *((router, "code") for router in (sandbox_code.routers(sandbox) if sandbox else [])),
-            *((sandbox_administration.router(one), "native") for one in (sandbox,) if one is not None),
+            *_routers(serving, sandbox),
         ],
-        hot_routes=[
-            *serving_native.hot_routes(serving),
-            *serving_openai.hot_routes(serving),
-            *(sandbox_code.hot_routes(sandbox) if sandbox else []),
-        ],
+        hot_routes=_hot_routes(serving, sandbox),
         signed_paths=[SIGNED_PATH],
-        code_paths=sandbox_code.PATHS if sandbox else None,
-        body_bars=sandbox_code.body_bars(effective.sandbox.limits) if sandbox else [],
+        code_paths=None if sandbox is None else sandbox_code.PATHS,
+        body_bars=[] if sandbox is None else sandbox_code.body_bars(effective.sandbox.limits),
         shown_config=lambda: {"models": models.list_models(), "default_model": models.default_model},
-        lifespan=lifespan,
+        lifespan=_lifespan(
+            [
+                *([_Stage(training.recover)] if forwarder is None else [_Stage(end=forwarder.aclose)]),
+                _Stage(end=blobs.aclose),
+                _Stage(end=contents.aclose),
+                _Stage(accounts.start, accounts.aclose),
+                _Stage(end=upstreams.aclose),
+                _Stage(serving.start, serving.aclose),
+                *([] if sandbox is None else [_Stage(sandbox.start, sandbox.aclose)]),
+            ]
+        ),
     )
     if forwarder is not None:
         app.router.routes[:0] = forwarder.routes(trains)  # found first; the others describe them
     return Server(app, parts, models)
+
+
+async def _nothing() -> None:
+    """Be ready, or be gone, without doing anything for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """A part that begins with the server, after those before it, and ends with it, before them."""
+
+    start: Callable[[], Awaitable[object]] = _nothing
+    end: Callable[[], Awaitable[object]] = _nothing
+
+
+def _lifespan(stages: Sequence[_Stage]) -> Lifespan[FastAPI]:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as at_the_end:  # each, whatever becomes of the one before
+            for stage in stages:
+                at_the_end.push_async_callback(stage.end)
+                await stage.start()
+            yield
+
+    return lifespan
+
+
+def _routers(serving: ServingService, sandbox: SandboxService | None) -> list[tuple[APIRouter, Dialect]]:
+    shown: list[tuple[APIRouter, Dialect]] = [(serving_openai.router(serving), "openai")]
+    if sandbox is not None:
+        shown += [(router, "code") for router in sandbox_code.routers(sandbox)]
+        shown += [(sandbox_administration.router(sandbox), "native")]
+    return shown
+
+
+def _hot_routes(serving: ServingService, sandbox: SandboxService | None) -> list[HotRoute]:
+    served = [*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)]
+    return served if sandbox is None else [*served, *sandbox_code.hot_routes(sandbox)]
 
 
 def _training(

@@ -18,41 +18,49 @@ TIMED_OUT = 124
 """As timeout(1) of coreutils has it."""
 
 
+_File = Annotated[
+    Path | None, typer.Argument(help="Source; its extension tells the language. Standard input when left out.")
+]
+_Args = Annotated[list[str] | None, typer.Argument(help="Arguments of the code.", show_default=False)]
+_Code = Annotated[str | None, typer.Option("--code", "-c", help="Run this text.", show_default=False)]
+_Lang = Annotated[
+    str | None, typer.Option("--lang", "-l", help="Language, such as py, bash, js, c.", show_default=False)
+]
+_Session = Annotated[str | None, typer.Option("--session", "-s", help="Continue this session.", show_default=False)]
+_Entity = Annotated[
+    str | None,
+    typer.Option("--entity", help="Continue or begin the session of this name of yours.", show_default=False),
+]
+_Upload = Annotated[
+    list[Path] | None,
+    typer.Option("--upload", "-u", help="Put this file into the workspace; can be repeated.", show_default=False),
+]
+_Outputs = Annotated[
+    Path | None,
+    typer.Option("--outputs", "-o", help="Fetch the files that the code makes to here.", show_default=False),
+]
+_Stdin = Annotated[
+    Path | None, typer.Option("--stdin", help="File that the code reads; - is standard input.", show_default=False)
+]
+_Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", "-e", help="NAME=VALUE for this run; can be repeated.", show_default=False),
+]
+_Timeout = Annotated[float | None, typer.Option("--timeout-s", min=0.001, help="Wall clock.", show_default=False)]
+
+
 def exec_(
-    file: Annotated[
-        Path | None, typer.Argument(help="Source; its extension tells the language. Standard input when left out.")
-    ] = None,
-    args: Annotated[list[str] | None, typer.Argument(help="Arguments of the code.", show_default=False)] = None,
-    code: Annotated[str | None, typer.Option("--code", "-c", help="Run this text.", show_default=False)] = None,
-    lang: Annotated[
-        str | None, typer.Option("--lang", "-l", help="Language, such as py, bash, js, c.", show_default=False)
-    ] = None,
-    session: Annotated[
-        str | None, typer.Option("--session", "-s", help="Continue this session.", show_default=False)
-    ] = None,
-    entity: Annotated[
-        str | None,
-        typer.Option("--entity", help="Continue or begin the session of this name of yours.", show_default=False),
-    ] = None,
-    upload: Annotated[
-        list[Path] | None,
-        typer.Option("--upload", "-u", help="Put this file into the workspace; can be repeated.", show_default=False),
-    ] = None,
-    outputs: Annotated[
-        Path | None,
-        typer.Option("--outputs", "-o", help="Fetch the files that the code makes to here.", show_default=False),
-    ] = None,
-    stdin: Annotated[
-        Path | None,
-        typer.Option("--stdin", help="File that the code reads; - is standard input.", show_default=False),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option("--env", "-e", help="NAME=VALUE for this run; can be repeated.", show_default=False),
-    ] = None,
-    timeout_s: Annotated[
-        float | None, typer.Option("--timeout-s", min=0.001, help="Wall clock.", show_default=False)
-    ] = None,
+    file: _File = None,
+    args: _Args = None,
+    code: _Code = None,
+    lang: _Lang = None,
+    session: _Session = None,
+    entity: _Entity = None,
+    upload: _Upload = None,
+    outputs: _Outputs = None,
+    stdin: _Stdin = None,
+    env: _Env = None,
+    timeout_s: _Timeout = None,
     url: options.Url = None,
     key: options.Key = None,
     as_json: options.AsJson = False,
