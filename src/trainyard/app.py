@@ -141,14 +141,11 @@ def build_server(
     accounts = Accounts.open(effective, database, parts.keys.subjects, time, parts.metrics)
     upstreams = Upstreams(models, time, parts.metrics)
     blobs, contents = opening.blobs(effective), opening.blobs(effective, "sandbox")
-    parts.readiness.register("blobs", blobs.ping)
     training = _training(effective, parts, models, engines, blobs)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
     sandbox = None
     if boxes is not None:
         sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, collects=forwarder is None)
-    counted = EngineMetrics(engines.connected)
-    parts.metrics.add(counted, counted.refresh)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
     trains = training_signal.router(training)
     app = build_http(
@@ -221,6 +218,7 @@ def _hot_routes(serving: ServingService, sandbox: SandboxService | None) -> list
 def _training(
     effective: settings.Settings, parts: HttpParts, models: ModelRegistry, engines: Engines, blobs: BlobStore
 ) -> TrainingService:
+    parts.readiness.register("blobs", blobs.ping)
     return TrainingService(
         RunRegistry(parts.database, parts.clock),
         models,
@@ -316,7 +314,12 @@ def _watch(
     limiter: Limiter,
     forwarder: Forwarder | None,
 ) -> None:
-    """Make readiness ask every engine that the catalog wants up, and what several processes have in common."""
+    """Make readiness ask every engine that the catalog wants up, and what several processes have in common.
+
+    The engines' own figures join the metrics.
+    """
+    counted = EngineMetrics(engines.connected)
+    parts.metrics.add(counted, counted.refresh)
 
     def probe(model: str) -> Any:
         async def ask() -> None:
