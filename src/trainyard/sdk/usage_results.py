@@ -15,6 +15,9 @@ class Totals(Result):
     charged_tokens: int
     cost_micros: int
     seconds: float
+    cpu_s: float
+    bytes_in: int
+    bytes_out: int
 
 
 class Group(Totals):

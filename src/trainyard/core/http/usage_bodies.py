@@ -26,6 +26,9 @@ class Totals(Result):
     charged_tokens: int = Field(description="What counts against quotas; answers from the cache are free.")
     cost_micros: int = Field(description="Millionths of the currency.")
     seconds: float = Field(description="From each request's arrival to its last token, added up.")
+    cpu_s: float = Field(description="User and system time of code that ran in the sandbox.")
+    bytes_in: int = Field(description="Of code and files that came to the sandbox.")
+    bytes_out: int = Field(description="Of output and files that runs in the sandbox left.")
 
 
 class Group(Totals):

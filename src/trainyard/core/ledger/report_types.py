@@ -45,6 +45,9 @@ class Sums:
         charged_tokens: What counted against quotas.
         cost_micros: Millionths of the currency.
         seconds: From each request's arrival to its last token.
+        cpu_s: User and system time of code that ran.
+        bytes_in: Of code and files that came with requests.
+        bytes_out: Of output and files that runs left.
     """
 
     requests: int = 0
@@ -55,6 +58,9 @@ class Sums:
     charged_tokens: int = 0
     cost_micros: int = 0
     seconds: float = 0.0
+    cpu_s: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
 
 
 SUM_NAMES = tuple(field.name for field in fields(Sums))

@@ -13,6 +13,8 @@ from trainyard.core.db import Database
 from trainyard.core.ledger.report_types import DIMENSIONS, Dimension, Filter, Latency, Sums
 from trainyard.core.ledger.reports import Reports
 from trainyard.core.ledger.service import Ledger
+from trainyard.core.ledger.store import work
+from trainyard.core.ledger.types import Work
 
 _UTC = zoneinfo.ZoneInfo("UTC")
 _BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -35,6 +37,27 @@ async def _record(ledger: Ledger) -> None:
     ]
     for number, facts in enumerate(lines):
         await ledger.record(entry(f"{number}", **facts))
+
+
+async def test_cpu_seconds_and_bytes_are_summed_over_the_entries_that_have_some(
+    ledger: Ledger, reports: Reports
+) -> None:
+    ran = [
+        (entry("a", model="sandbox/py"), Work(cpu_s=0.5, bytes_in=10, bytes_out=3_000_000_000)),
+        (entry("b", model="sandbox/py"), Work(cpu_s=0.25, bytes_in=1, bytes_out=2)),
+    ]
+    for one, done in ran:
+        for _twice in range(2):
+            await ledger.record(one, work.insert(one.entry_id, done))
+    await ledger.record(entry("c"))
+    found = await reports.usage(_ALL, ["model"], zone=_UTC)
+    sums = {row.group[0]: (row.sums.cpu_s, row.sums.bytes_in, row.sums.bytes_out) for row in found.rows}
+    assert sums == {"pocket": (0.0, 0, 0), "sandbox/py": (0.75, 11, 3_000_000_002)}
+    assert (found.totals.requests, found.totals.cpu_s, found.totals.bytes_in) == (3, 0.75, 11)
+    by_day = await reports.usage(_ALL, ["day"], zone=_UTC)
+    assert [row.sums.cpu_s for row in by_day.rows] == [0.75]
+    _, of_models = await reports.statistics(_ALL)
+    assert of_models["sandbox/py"].sums.bytes_in == 11
 
 
 _LAB = Sums(

@@ -25,6 +25,7 @@ from sqlalchemy.sql.selectable import CTE
 from trainyard.core.ledger.report_types import SUM_NAMES, Dimension, Filter, Latency, Sums, UsageRow
 from trainyard.core.ledger.store import rows
 from trainyard.core.ledger.store.rows import usage
+from trainyard.core.ledger.store.work import work
 from trainyard.core.ledger.types import Entry
 
 Day = tuple[str, float, float]
@@ -40,13 +41,16 @@ _COLUMN: Mapping[str, ColumnElement[str]] = {
 _SUMS: Sequence[ColumnElement[Any]] = (
     func.count(),
     func.sum(cast(usage.c.cached, Integer)),
-    *(func.sum(usage.c[name]) for name in SUM_NAMES[2:]),
+    *(func.sum((work if name in work.c else usage).c[name]) for name in SUM_NAMES[2:]),
 )
+_SECONDS = ("seconds", "cpu_s")
+_WITH_WORK = usage.outerjoin(work, work.c.entry_id == usage.c.entry_id)
+"""Few entries have a row there, so that this costs a look into a small index each."""
 
 
 def totals(connection: Connection, wanted: Filter) -> Sums:
     """Sum all entries of a filter."""
-    return _sums(connection.execute(select(*_SUMS).select_from(usage).where(*_conditions(wanted))).one())
+    return _sums(connection.execute(select(*_SUMS).select_from(_WITH_WORK).where(*_conditions(wanted))).one())
 
 
 def grouped(
@@ -69,10 +73,10 @@ def grouped(
     """
     calendar = _calendar(days) if "day" in dimensions else None
     by = [_COLUMN[name] if calendar is None or name != "day" else calendar.c.day for name in dimensions]
-    source: Any = usage
+    source: Any = _WITH_WORK
     if calendar is not None:
         is_in_day = and_(usage.c.at >= calendar.c.since, usage.c.at < calendar.c.until)
-        source = usage.join(calendar, is_in_day)
+        source = _WITH_WORK.join(calendar, is_in_day)
     asked = select(*by, *_SUMS).select_from(source).where(*_conditions(wanted)).group_by(*by).order_by(*by)
     if after is not None:
         asked = asked.where(tuple_(*by) > tuple_(*after))
@@ -102,7 +106,7 @@ def entries(connection: Connection, wanted: Filter, before: tuple[float, str] | 
 
 def sums_by_model(connection: Connection, wanted: Filter) -> dict[str, Sums]:
     """Sum entries by model."""
-    asked = select(usage.c.model, *_SUMS).where(*_conditions(wanted)).group_by(usage.c.model)
+    asked = select(usage.c.model, *_SUMS).select_from(_WITH_WORK).where(*_conditions(wanted)).group_by(usage.c.model)
     return {row[0]: _sums(row[1:]) for row in connection.execute(asked)}
 
 
@@ -168,8 +172,11 @@ def _has_index(wanted: Filter) -> bool:
 
 
 def _sums(row: Sequence[Any] | Row[Any]) -> Sums:
-    whole = dict(zip(SUM_NAMES[:-1], (int(value or 0) for value in row[:-1]), strict=True))
-    return Sums(**whole, seconds=round(float(row[-1] or 0.0), 6))
+    return Sums(**{name: _sum(name, value) for name, value in zip(SUM_NAMES, row, strict=True)})
+
+
+def _sum(name: str, value: Any) -> Any:
+    return round(float(value or 0.0), 6) if name in _SECONDS else int(value or 0)
 
 
 def _entry(row: Row[Any]) -> Entry:

@@ -36,6 +36,9 @@ def test_usage_is_of_this_month_in_the_servers_zone_by_model(office: Office) -> 
         "charged_tokens": 30,
         "cost_micros": 7,
         "seconds": 1.0,
+        "cpu_s": 0.0,
+        "bytes_in": 0,
+        "bytes_out": 0,
     }
     assert answer["next"] is None
 
@@ -93,12 +96,12 @@ def test_csv_has_every_row_and_no_formula(office: Office) -> None:
     head, *rows = csv.reader(io.StringIO(answer.text, newline=""))
     assert head == [
         *("model", "user_id", "requests", "cached_requests", "prompt_tokens", "cached_tokens", "completion_tokens"),
-        *("charged_tokens", "cost_micros", "seconds"),
+        *("charged_tokens", "cost_micros", "seconds", "cpu_s", "bytes_in", "bytes_out"),
     ]
     assert {row[0] for row in rows} == {
         *("""'=HYPERLINK("http://x")""", "'+1", "'-1", "'@SUM(A1)", "'\tx", "plain", 'quo"ted, name', "'＝1"),
     }
-    assert {tuple(row[1:]) for row in rows} == {("ada", "1", "0", "10", "4", "20", "30", "7", "0.5")}
+    assert {tuple(row[1:]) for row in rows} == {("ada", "1", "0", "10", "4", "20", "30", "7", "0.5", "0.0", "0", "0")}
 
 
 def test_csv_goes_on_over_the_pages_of_the_database(office: Office, database: Database) -> None:
