@@ -39,29 +39,34 @@ class PublicKeys:
     Args:
         path: A JWKS file, a directory of `<kid>.pem`, or one PEM file.
 
+    Attributes:
+        changes: How often the files have changed since.
+
     Raises:
         errors.ConfigError: There is nothing usable.
     """
 
     def __init__(self, path: Path) -> None:
+        self.changes = 0
         self._path = path
         self._files = {file: (stamp, _of_file(file, self._kid_of(file))) for file, stamp in self._seen().items()}
         if not any(keys for _, keys in self._files.values()):
             raise _unusable(path, "there is no key in it")
 
     def find(self, kid: str | None) -> PublicKey | None:
-        """Find the key of a name; None where there is none."""
-        self._refresh()
+        """Find the key of a name among the files as `refresh` has seen them; None where there is none."""
         for _, keys in self._files.values():
             found = keys.get(_ANY) or (keys.get(kid) if kid else None)
             if found is not None:
                 return found
         return None
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Look whether the files have changed, and read those that have."""
         before, seen = self._files, self._seen()
         if seen == {file: stamp for file, (stamp, _) in before.items()}:
             return
+        self.changes += 1
         self._files = {}
         for file, stamp in seen.items():
             known, had = before.get(file, (None, NO_KEYS))

@@ -219,3 +219,20 @@ def test_a_file_name_that_can_be_no_kid_is_refused(tmp_path: Path) -> None:
     signing.write_pem(tmp_path / "a key.pem")
     with pytest.raises(errors.ConfigError, match="name"):
         PublicKeys(tmp_path)
+
+
+def test_a_token_that_is_known_still_expires_and_ends_with_its_key(folder: Path) -> None:
+    clock = FakeClock(NOW)
+    known = Tokens(SandboxJwt(keys=folder), clock)
+    token = sign()
+    first = known.read(token)
+    clock.advance(329)
+    assert known.read(token) is first
+    clock.advance(1)
+    with pytest.raises(errors.Unauthenticated, match="expired"):
+        known.read(token)
+    fresh = sign(iat=NOW + 330, nbf=NOW + 330, exp=NOW + 600)
+    known.read(fresh)
+    (folder / "k1.pem").unlink()
+    with pytest.raises(errors.Unauthenticated, match="kid"):
+        known.read(fresh)
