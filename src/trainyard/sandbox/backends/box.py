@@ -17,6 +17,8 @@ _WINDOW_BYTES = 4 << 20
 """Of a file that is asked for at once: what a slow reader makes this process hold."""
 _UNSENT_BYTES = 1 << 20
 _T = TypeVar("_T")
+_OVERDUE_S = 60.0
+"""How long after its own time limit a run that has not been reported shows that the box is lost."""
 _ENDING_S = 5.0
 """How long the end of a cancelled run may take before the box is given up."""
 
@@ -158,6 +160,7 @@ class RunnerBox:
             header["env"] = dict(order.env)
             header["stream"] = order.stream and on_output is not None
             exchange, number = self._open(on_output)
+            giving_up = asyncio.get_running_loop().call_later(order.timeout_s + _OVERDUE_S, self._lose)
             try:
                 await self._stream.send({"id": number, "op": "run", **header}, stdin)
                 answer, kept = await exchange.done
@@ -165,6 +168,7 @@ class RunnerBox:
                 await self._end_run()
                 raise
             finally:
+                giving_up.cancel()
                 self._exchanges.pop(number, None)
         report = _checked(answer, Report)
         cut = report.stdout.kept_bytes
@@ -327,5 +331,8 @@ async def _nothing() -> None:
 
 
 def _checked(header: frames.Header, kind: type[_T]) -> _T:
-    """Read an answer; a runner that was overcome by its code cannot make it anything else than what it must be."""
-    return msgspec.convert(header, kind)
+    """Read an answer; code that plays its interpreter cannot make it anything else than what it must be."""
+    try:
+        return msgspec.convert(header, kind)
+    except msgspec.ValidationError as error:
+        raise errors.Conflict(f"the interpreter gave no proper answer: {error}", code="interpreter_gone") from error

@@ -13,17 +13,25 @@ and the orders
     run       see `types.orders.Order`; payload = standard input. done = `types.orders.Report` + the kept bytes of
               standard output, then those of standard error
     interrupt sends SIGINT to what runs; done at once
-    put       {"place", "path", "size", "mode"}; `data` frames with the same id follow from the sender until `last`
-    get       {"place", "path"}; `data` frames come back, then done
+    put       {"place", "path", "size", "mode"}; `data` frames with the same id follow from the sender until `last`,
+              which may be `abandoned`: the file is not written then
+    get       {"place", "path", "offset"?, "bytes"?, "version"?}; `data` frames come back, then done {"size", "version"}.
+              With `offset` and `bytes` a part of it, so that nobody has to hold all; with the `version` of an earlier
+              part it fails with `changed` when the file is another by now
     delete    {"place", "path"}; done {"existed": bool}
     accept    what lies in the workspace now is known: later reports tell what differs from it
     variables done {"variables": [{"name", "type", "bytes", "preview"}]}
     dump      {"max_bytes"}; writes the state into place `spool`, path `state`; done = `types.orders.Dumped`
     load      reads it from there; done = `types.orders.Loaded`
-    reset     a new interpreter, files untouched
+    reset     a new interpreter, files untouched; what runs is killed, and reported, first
     usage     done = `types.orders.Usage`
 
-One run at a time; `interrupt`, `usage` and `get` are answered while it goes on. Places: `data` is /mnt/data, what the
+`variables`, `dump` and `load` have the memory limit of the last run and 60 s, unless they bring `timeout_s`, `cpu_s` or
+`memory_bytes` of their own; an interpreter that goes beyond is replaced, and the order fails with `interpreter_gone`.
+
+One run at a time; `interrupt`, `reset`, `usage` and `get` are answered while it goes on, all else fails with `busy`.
+Codes of `failed`: invalid_path not_found wrong_size workspace_full changed busy bad_state interpreter_gone io_error
+unknown_order. Places: `data` is /mnt/data, what the
 code sees; `spool` belongs to the runner: `state`, `artifact` (what the last program was compiled to, see
 `types.orders.Program`), and `stdout` and `stderr` with the whole output of the last run.
 End of file on the socket ends the box with everything in it.

@@ -95,7 +95,7 @@ class Interpreter:
         sys.modules["__main__"] = self._main
         self._skip = frozenset(self._main.__dict__)
         self._streams = Streams()
-        self._cells = Cells(self._main.__dict__, workspace, self._streams)
+        self._cells = Cells(self._main.__dict__, workspace)
         self._baseline = Baseline(self._main.__dict__)
         os.register_at_fork(after_in_child=link.close)
 

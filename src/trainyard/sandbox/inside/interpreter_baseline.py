@@ -77,7 +77,7 @@ class Baseline:
             sys.gettrace(),
             sys.getprofile(),
             sys.getswitchinterval(),
-            signal.getitimer(signal.ITIMER_REAL),
+            signal.getitimer(signal.ITIMER_REAL)[0] > 0,
             [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1, signal.SIGCHLD)],
             umask,
             sorted(os.listdir("/proc/self/fd")),  # noqa: PTH208 hot

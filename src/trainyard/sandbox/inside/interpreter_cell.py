@@ -13,7 +13,6 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from trainyard.sandbox.inside import display
-from trainyard.sandbox.inside.interpreter_streams import Streams
 
 SCRIPT = "main.py"
 """`sys.argv[0]` of a run."""
@@ -39,8 +38,8 @@ class Ended:
 class Cells:
     """Runs cells in one namespace, numbered from 1."""
 
-    def __init__(self, namespace: dict[str, Any], workspace: str, streams: Streams) -> None:
-        self._namespace, self._workspace, self._streams = namespace, workspace, streams
+    def __init__(self, namespace: dict[str, Any], workspace: str) -> None:
+        self._namespace, self._workspace = namespace, workspace
         self._capture = display.Capture(Path(workspace))
         self._is_asked = True
         self._count = 0

@@ -228,7 +228,8 @@ class Question(Job):
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take the answer."""
-        if self._is_ended or header.get("id") != self.id:
+        is_meant = header.get("id") == self.id and header.get("event") in ("done", "failed")
+        if self._is_ended or not is_meant:
             self.machine.distrust(header)
         else:
             self._told = dict(header)

@@ -142,7 +142,8 @@ class Report(Struct, frozen=True, kw_only=True):
         phase: The step in which it ended.
         cpu_s: User and system time of every process of the run.
         peak_memory_bytes: Highest sum over the box that was seen.
-        skipped: Outputs that are no files (links that lead out, devices, sockets, names that are no UTF-8) or too many.
+        skipped: Outputs that are no files (links, devices, sockets, hard links to files elsewhere, names that are no
+            UTF-8) or too many, each as `path: why`.
         variables: Names that the code has defined in the interpreter.
         is_fresh: Whether the interpreter is as a new one: nothing defined, imported, changed or left running.
         was_reset: Whether the interpreter had to be replaced; its variables are gone.
