@@ -18,7 +18,7 @@ _TRIAL_S: Final = 60.0
 
 def facts(settings: Settings) -> Iterator[Fact]:
     """Have a zygote try every layer, as it does when a server starts; nothing where the sandbox is off."""
-    if not settings.sandbox.enabled or settings.sandbox.backend != "local":
+    if not settings.sandbox.enabled or settings.sandbox.backend not in places.KINDS:
         return
     try:
         layers = _layers(settings)
@@ -47,6 +47,11 @@ def _layers(settings: Settings) -> list[Layer]:
     found = environment.find(settings)
     order = places.assignment(settings, "lean", found, None, ETC)
     ended = subprocess.run(
-        places.command(found), input=order.encode(), env={}, capture_output=True, timeout=_TRIAL_S, check=True
+        places.command(found, settings.sandbox.backend),
+        input=order.encode(),
+        env={},
+        capture_output=True,
+        timeout=_TRIAL_S,
+        check=True,
     )
     return [Layer(**layer) for layer in json.loads(ended.stdout)]

@@ -26,7 +26,7 @@ def specs(settings: Settings, sockets: Path, log: Callable[[str], Path]) -> list
     Raises:
         errors.ConfigError: `sandbox.packages` is no environment, or the data directory lies where boxes could read it.
     """
-    if not settings.sandbox.enabled or settings.sandbox.backend != "local":
+    if not settings.sandbox.enabled or settings.sandbox.backend not in places.KINDS:
         return []
     found = environment.find(settings)
     flavors = places.FLAVORS if found is not None else places.FLAVORS[:1]
@@ -37,7 +37,7 @@ def specs(settings: Settings, sockets: Path, log: Callable[[str], Path]) -> list
         made.append(
             ChildSpec(
                 name=name,
-                argv=places.command(found),
+                argv=places.command(found, settings.sandbox.backend),
                 env={},
                 stdin=places.assignment(settings, flavor, found, socket, ETC).encode(),
                 ready=probes.unix_socket(socket),

@@ -9,12 +9,18 @@ from typing import Final
 
 from trainyard.core import errors
 from trainyard.core.settings import SandboxSettings, Settings
-from trainyard.sandbox.inside import zygote
+from trainyard.sandbox.inside import bubblewrap, zygote
 from trainyard.sandbox.inside.lockdown.limits import Limits
 from trainyard.sandbox.inside.zygote.assignment import Assignment
 from trainyard.sandbox.types.orders import Flavor
 
 FLAVORS: Final[tuple[Flavor, ...]] = ("lean", "science")
+_PROGRAMS: Final = {
+    name: Path(*package.__path__, "__main__.py")
+    for name, package in {"local": zygote, "bubblewrap": bubblewrap}.items()
+}
+KINDS: Final = tuple(_PROGRAMS)
+"""Values of `sandbox.backend` that have zygotes."""
 _UIDS_PER_ZYGOTE: Final = 32_768
 _SPOOL_RESERVE_BYTES: Final = 32 << 20
 _SEEN: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
@@ -25,9 +31,14 @@ def socket_of(directory: Path, flavor: Flavor) -> Path:
     return directory / f"zygote-{flavor}.sock"
 
 
-def command(packages: Path | None) -> tuple[str, ...]:
-    """Start a zygote: the interpreter alone, without an environment's packages and without variables."""
-    return (str(_interpreter(packages)), "-I", "-S", str(Path(zygote.__file__).with_name("__main__.py")))
+def command(packages: Path | None, kind: str = "local") -> tuple[str, ...]:
+    """Start a zygote: the interpreter alone, without an environment's packages and without variables.
+
+    Args:
+        packages: As for `assignment`.
+        kind: One of `KINDS`.
+    """
+    return (str(_interpreter(packages)), "-I", "-S", str(_PROGRAMS[kind]))
 
 
 def assignment(

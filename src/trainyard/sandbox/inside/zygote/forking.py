@@ -3,7 +3,7 @@
 import functools
 import os
 
-from trainyard.sandbox.inside import kernel, runner, scene
+from trainyard.sandbox.inside import kernel, scene
 from trainyard.sandbox.inside.zygote import birth, identity, interpreter, layers, namespaces, root
 from trainyard.sandbox.inside.zygote.assignment import Assignment
 from trainyard.sandbox.inside.zygote.cgroups import Home
@@ -20,7 +20,7 @@ def arrange(assignment: Assignment, host_ids: identity.HostIds | None, home: Hom
     failure = _move_in(plan, protection) or _try(Nursery(make(lambda control, spool: None).begin, *parts))
     lack = None if failure else interpreter.load(assignment.flavor, plan.site_packages)
     found += [layers.root(failure), layers.packages(plan.site_packages, lack)]
-    return Arranged(Nursery(make(enter_runner).begin, *parts), found, failure or lack)
+    return Arranged(Nursery(make(interpreter.enter_runner).begin, *parts), found, failure or lack)
 
 
 def _move_in(plan: scene.Plan, protection: birth.Protection) -> str | None:
@@ -49,16 +49,3 @@ def _try(nursery: Nursery) -> str | None:
         return try_birth(nursery).failure
     except OSError as error:
         return str(error)
-
-
-def enter_runner(control: int, spool: int) -> None:
-    """Be the runner of this box."""
-    spool_directory = f"/proc/self/fd/{spool}"
-    runner.main(
-        control,
-        scene.WORKSPACE,
-        spool_directory,
-        mounts=(*scene.WRITABLE, spool_directory),
-        libraries=(interpreter.SITE_PACKAGES,),
-        environ=interpreter.ENVIRON,
-    )

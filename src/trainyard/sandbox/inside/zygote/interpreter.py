@@ -72,3 +72,21 @@ def freeze() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def enter_runner(control: int, spool: int) -> None:
+    """Be the runner of this box.
+
+    Args:
+        control: Connected to the server.
+        spool: Descriptor of the runner's own directory.
+    """
+    spool_directory = f"/proc/self/fd/{spool}"
+    runner.main(
+        control,
+        scene.WORKSPACE,
+        spool_directory,
+        mounts=(*scene.WRITABLE, spool_directory),
+        libraries=(SITE_PACKAGES,),
+        environ=ENVIRON,
+    )

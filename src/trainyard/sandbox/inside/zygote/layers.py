@@ -14,6 +14,10 @@ from trainyard.sandbox.inside.zygote import identity, namespaces
 from trainyard.sandbox.inside.zygote.birth import Protection
 from trainyard.sandbox.inside.zygote.cgroups import Home
 
+NAMESPACE_FILES: Final = {
+    "user": "user", "mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup",
+}  # fmt: skip
+"""Below /proc/self/ns, by the names that layers have."""
 _COUNTS_PER_NAMESPACE: Final = (5, 14)
 _OBSTACLES: Final = {
     "kernel.unprivileged_userns_clone": ("0", "set sysctl kernel.unprivileged_userns_clone=1"),
@@ -49,14 +53,19 @@ def protection(host_id: int | None) -> tuple[Protection, list[Layer]]:
         host_id: A user id of boxes, when this process is root.
     """
     failures = _try_namespaces(host_id)
-    found = Protection(
-        namespaces=frozenset(name for name, number in failures.items() if number == 0),
+    found = abilities(host_id, frozenset(name for name, number in failures.items() if number == 0))
+    return found, [*(_namespace(name, number) for name, number in failures.items()), *lockdown(found, host_id)]
+
+
+def abilities(host_id: int | None, names: frozenset[str]) -> Protection:
+    """Try what a box does to itself, in namespaces of these names."""
+    return Protection(
+        namespaces=names,
         landlock_abi=landlock.abi(),
         has_seccomp=kernel.is_known_machine() and _errno_of(_try_seccomp) == 0,
         counts_processes=host_id is not None or _kernel() >= _COUNTS_PER_NAMESPACE,
         last_capability=privileges.last_capability(),
     )
-    return found, [*(_namespace(name, number) for name, number in failures.items()), *lockdown(found, host_id)]
 
 
 def lockdown(found: Protection, host_id: int | None) -> list[Layer]:

@@ -88,17 +88,17 @@ def _host_ids(assignment: Assignment) -> identity.HostIds | None:
     return identity.HostIds(assignment.first_uid, assignment.uids, start=time.monotonic_ns() // 1_000_000)
 
 
-def try_birth(nursery: Nursery) -> Box:
-    """Make a box that ends at once.
+def try_birth(nursery: Nursery, patience_s: float = _TRIAL_S) -> Box:
+    """Make a box that ends at once; it tells what was in the way.
 
     Raises:
         OSError: It cannot be begun.
     """
     box = nursery.begin()
-    while not box.is_settled and box.status >= 0 and select.select([box.status], [], [], _TRIAL_S)[0]:
+    while not box.is_settled and box.status >= 0 and select.select([box.status], [], [], patience_s)[0]:
         nursery.read_status(box)
     if not box.is_settled:
-        box.failure = f"not ready after {_TRIAL_S:g} s"
+        box.failure = f"not ready after {patience_s:g} s"
     nursery.end_all()
     return box
 
