@@ -20,7 +20,15 @@ from trainyard.sandbox.inside.zygote.namespaces import NAMESPACES
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-NAMESPACE_FILES = {"user": "user", "mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts"}
+NAMESPACE_FILES = {
+    "user": "user",
+    "mount": "mnt",
+    "pid": "pid",
+    "network": "net",
+    "ipc": "ipc",
+    "uts": "uts",
+    "cgroup": "cgroup",
+}
 SECUREBITS = "import ctypes\nprint(ctypes.CDLL(None).prctl(27, 0, 0, 0, 0))"
 NO_SUCH = "\ntry: {code}\nexcept OSError as error: print(error.errno)\nelse: print('done')"
 
@@ -52,25 +60,28 @@ async def test_every_layer_that_this_kernel_can_have_is_held(ground: Grounds) ->
     assert missing == []
 
 
-@pytest.mark.parametrize("name", sorted(NAMESPACE_FILES))
-async def test_each_namespace_is_its_own(ground: Grounds, box: Box, name: str) -> None:
-    assert namespace_of(os.getpid(), NAMESPACE_FILES[name]) != namespace_of(pid_of(ground, box), NAMESPACE_FILES[name])
+async def namespaces_of(box: Box) -> dict[str, str]:
+    code = f"import json, os\nfiles = {NAMESPACE_FILES!r}\n"
+    code += "print(json.dumps({name: os.readlink('/proc/self/ns/' + file) for name, file in files.items()}))"
+    return dict(json.loads(await printed(box, code)))
 
 
-async def test_two_boxes_share_no_namespace_and_no_user(ground: Grounds, box: Box) -> None:
+async def test_a_box_shares_no_namespace_with_the_host(box: Box) -> None:
+    found = await namespaces_of(box)
+
+    ours = {name: namespace_of(os.getpid(), file) for name, file in NAMESPACE_FILES.items()}
+    assert {name for name in found if found[name] == ours[name]} == set()
+    assert found.keys() == NAMESPACES.keys()
+
+
+async def test_two_boxes_share_no_namespace_and_as_root_no_user(ground: Grounds, box: Box) -> None:
     other = await ground.backend.take("lean", "tenant")
-    pids = [pid_of(ground, each) for each in (box, other)]
-
-    shared = [name for name, file in NAMESPACE_FILES.items() if len({namespace_of(pid, file) for pid in pids}) == 1]
-    users = {status_of(pid)["Uid"] for pid in pids}
+    found = [await namespaces_of(each) for each in (box, other)]
+    users = {status_of(pid_of(ground, each))["Uid"] for each in (box, other)}
     await other.close()
 
-    assert shared == []
+    assert {name for name in found[0] if found[0][name] == found[1][name]} == set()
     assert len(users) == (2 if os.getuid() == 0 else 1)
-
-
-async def test_all_kinds_of_namespaces_are_looked_at() -> None:
-    assert NAMESPACE_FILES.keys() | {"cgroup"} == NAMESPACES.keys()
 
 
 async def test_process_1_has_no_capability_no_root_and_a_filter(ground: Grounds, box: Box) -> None:
