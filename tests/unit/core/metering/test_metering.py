@@ -2,10 +2,13 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import select
 
 from tests.unit.core.metering.conftest import WHO, Yard, job
 from trainyard.core import errors, head_lines
 from trainyard.core.db.writer import GroupWriter, Write
+from trainyard.core.ledger.store import work
+from trainyard.core.ledger.types import Work
 from trainyard.core.limits.types import Limits, Quota
 from trainyard.core.metering.types import Used
 
@@ -40,6 +43,18 @@ async def test_parts_that_were_there_already_are_free(yard: Yard) -> None:
     (entry,) = await yard.entries()
     assert (entry.charged_tokens, entry.cost_micros) == (7, 10)  # 4 x 1 + 3 x 2
     assert (entry.prompt_tokens, entry.completion_tokens) == (10, 5)
+
+
+async def test_work_beside_tokens_stands_beside_the_entry_and_costs_others_nothing(yard: Yard) -> None:
+    ran, plain = await yard.meter.open(WHO, job()), await yard.meter.open(WHO, job())
+    await ran.settle(replace(USED, work=Work(cpu_s=0.5, bytes_in=3, bytes_out=4)))
+    await plain.settle(USED)
+    entries = {entry.entry_id for entry in await yard.entries()}
+    assert len(entries) == 2
+    with yard.database.read() as connection:
+        (row,) = connection.execute(select(work.work)).all()
+    assert row.entry_id in entries
+    assert tuple(row)[1:] == (0.5, 3, 4)
 
 
 async def test_a_reservation_holds_the_most_and_settles_what_was_used(yard: Yard) -> None:
