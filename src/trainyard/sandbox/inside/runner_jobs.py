@@ -27,12 +27,14 @@ class Job:
         order: Has `id`, `timeout_s`, `cpu_s` and `memory_bytes`.
 
     Attributes:
+        token: By which the interpreter answers; frames that code has prepared for later orders do not have it.
         reason: Why the box ended it, if it did.
     """
 
     def __init__(self, machine: Machine, order: Mapping[str, Any]) -> None:
         self.machine, self.order = machine, order
         self.id = order["id"]
+        self.token = os.urandom(8).hex()
         self.began_at = time.monotonic()
         self.reason: str | None = None
         self.status: int | None = None

@@ -133,14 +133,14 @@ class Cell(Run):
     def start(self) -> None:
         """Hand the code over."""
         self._results: list[dict[str, Any]] = []
-        order = {"id": self.id, "op": "run"} | {key: self.order[key] for key in ("code", "args", "env", "results")}
+        order = {"id": self.token, "op": "run"} | {key: self.order[key] for key in ("code", "args", "env", "results")}
         self.machine.interpreter.send(order, self.descriptors)
         self.close_descriptors()
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take how it ended; an answer to anything else comes from code that plays interpreter."""
         told = (header.get("exit_code"), header.get("variables"))
-        if self._is_ended or header.get("id") != self.id or not all(isinstance(number, int) for number in told):
+        if self._is_ended or header.get("id") != self.token or not all(isinstance(number, int) for number in told):
             self.machine.distrust(header)
             return
         self._results = _checked(header.get("results"))
@@ -222,13 +222,13 @@ class Question(Job):
 
     def start(self) -> None:
         """Ask."""
-        asked = {key: self.order[key] for key in ("id", "op", "max_bytes") if key in self.order}
+        asked = {"id": self.token} | {key: self.order[key] for key in ("op", "max_bytes") if key in self.order}
         self.machine.interpreter.send(asked, [self.machine.spool.directory])
         self._told: dict[str, Any] | None = None
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take the answer."""
-        is_meant = header.get("id") == self.id and header.get("event") in ("done", "failed")
+        is_meant = header.get("id") == self.token and header.get("event") in ("done", "failed")
         if self._is_ended or not is_meant:
             self.machine.distrust(header)
         else:
@@ -242,7 +242,7 @@ class Question(Job):
             message = f"the interpreter ended before it could answer ({why}); its variables are gone"
             self.machine.wire.send({"id": self.id, "event": "failed", "code": "interpreter_gone", "message": message})
             return
-        told = self._told
+        told = self._told | {"id": self.id}
         if isinstance(told.get("variables"), int):
             self.machine.interpreter.variables = told.pop("variables")
             self.machine.interpreter.is_fresh = told.pop("is_fresh", False) is True

@@ -12,10 +12,13 @@ from trainyard.sandbox.types.orders import Reason
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 FIND_LINK = (
-    "import json, os, socket, stat, struct\n"
+    "import json, os, socket, stat, struct, sys\n"
     "links = [int(fd) for fd in os.listdir('/proc/self/fd')]\n"
     "def is_socket(fd):\n    try: return stat.S_ISSOCK(os.fstat(fd).st_mode)\n    except OSError: return False\n"
     "links = [fd for fd in links if is_socket(fd)]\n"
+    "def token():\n"
+    "    here = sys._getframe()\n    while 'order' not in here.f_locals: here = here.f_back\n"
+    "    return here.f_locals['order']['id']\n"
     "def frame(header, payload=b''):\n"
     "    head = json.dumps(header).encode()\n    return struct.pack('!II', len(head), len(payload)) + head + payload\n"
 )
@@ -140,17 +143,34 @@ async def test_an_endless_frame_does_not_make_the_runner_grow(box: Box) -> None:
 
 async def test_a_forged_report_says_nothing_of_what_the_runner_measures(box: Box) -> None:
     code = (
-        f"{FIND_LINK}import time\nfor number in range(1, 200):\n"
-        "    for fd in links:\n"
-        "        os.write(fd, frame({'id': number, 'event': 'done', 'exit_code': 0, 'variables': 0, 'is_fresh': True,\n"
-        "            'results': [{'kind': 'evil', 'data': 1}], 'reason': None, 'cpu_s': -1, 'was_reset': False}))\n"
-        "while True: time.sleep(1)"
+        f"{FIND_LINK}import time\n"
+        "lie = {'id': token(), 'event': 'done', 'exit_code': 0, 'variables': 0, 'is_fresh': True, 'cpu_s': -1,\n"
+        "       'results': [{'kind': 'evil', 'data': 1}], 'reason': None, 'was_reset': False}\n"
+        "for fd in links: os.write(fd, frame(lie))\n"
+        "while True: time.sleep(0.001)"
     )
 
     kept = await run(box, code, timeout_s=5)
 
-    assert kept.report.results == []
+    assert (kept.report.exit_code, kept.report.results) == (0, [])
     assert kept.report.cpu_s > 0
+    late = await run(box, "print(1)", timeout_s=1)
+    after = await run(box, "print(2)")
+    assert (late.report.reason, after.stdout) == (Reason.TIMEOUT, b"2\n")
+    assert late.report.was_reset or after.report.was_reset
+
+
+@pytest.mark.parametrize("answer", ["{'event': 'odd'}", "{'event': 'done'}", "{'event': 'done', 'kept': [1]}"])
+async def test_a_forged_answer_to_a_question_is_refused(box: Box, answer: str) -> None:
+    code = (
+        f"{FIND_LINK}class A:\n    def __reduce__(self):\n"
+        f"        for fd in links: os.write(fd, frame({{'id': token(), **{answer}}}))\n        return list, ()\na = A()"
+    )
+    await run(box, code)
+
+    with pytest.raises(errors.Conflict):
+        await box.dump(1 << 20)
+
     await run(box, "1", timeout_s=1)
     await _is_well(box)
 
