@@ -5,9 +5,9 @@ import re
 import zoneinfo
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trainyard.core import errors, hub_cache
@@ -20,6 +20,14 @@ _HTTP_URL = re.compile(r"https?://[^\s/]+")
 
 _LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 """Of Kubernetes: what can be a name and the value of a label alike."""
+
+
+def _parted(value: object) -> object:
+    """Read a list from a text with commas between its parts, the only form that a variable has."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_parted)]
 
 
 class _Section(BaseModel):
@@ -234,7 +242,7 @@ class SandboxKubernetes(_Section):
     pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
         default="IfNotPresent", description="When a node pulls an image."
     )
-    pull_secrets: tuple[str, ...] = Field(default=(), description="Secrets with which nodes pull images.")
+    pull_secrets: Texts = Field(default=(), description="Secrets with which nodes pull images.")
     runtime_class: str | None = Field(
         default=None, description="RuntimeClass of the pods, such as `gvisor` or `kata`; null takes the node's own."
     )
@@ -310,9 +318,10 @@ class SandboxSettings(_Section):
         le=4_000_000_000,
         description="As root: first of the user ids on the host that boxes run as, 65,536 of them.",
     )
-    trusted_networks: tuple[str, ...] = Field(
+    trusted_networks: Texts = Field(
         default=(),
-        description="CIDR ranges from which the sandbox needs no key; they act as tenant `default`, user `trusted`.",
+        description="CIDR ranges from which the sandbox needs no key, in a variable with commas between them; they act "
+        "as tenant `default`, user `trusted`.",
     )
     jwt: SandboxJwt = SandboxJwt()
     limits: SandboxLimits = SandboxLimits()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import yaml
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from trainyard.core import errors
 
 _ENV_PREFIX = "TRAINYARD_"
 _DEFAULT_FILE = "trainyard.yaml"
-_OF_THE_CLIENT = frozenset({"URL", "API_KEY", "CA", "REQUIRE", "TEST_THREADS", "CONFIG"})
+_OF_THE_CLIENT = frozenset({"URL", "API_KEY", "CA", "REQUIRE", "TEST_THREADS", "CONFIG", "WRITE_SNAPSHOTS"})
 """TRAINYARD_* variables that are no settings of the server: those of the client and of the tests."""
 
 
@@ -63,9 +64,10 @@ def merged(origins: list[Origin]) -> dict[str, object]:
     for origin in origins:
         if origin.source == "default":
             continue
-        section, _, leaf = origin.name.rpartition(".")
-        target = nested.setdefault(section, {}) if section else nested
-        assert isinstance(target, dict)
+        *sections, leaf = origin.name.split(".")
+        target = nested
+        for section in sections:
+            target = cast(dict[str, object], target.setdefault(section, {}))
         target[leaf] = origin.value
     return nested
 

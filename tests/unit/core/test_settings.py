@@ -130,6 +130,19 @@ def test_settings_cannot_be_changed() -> None:
         Settings().server.port = 1
 
 
+def test_sections_in_sections_are_read_from_files_and_variables(tmp_path: Path) -> None:
+    file = tmp_path / "deep.yaml"
+    file.write_text("sandbox: {idle_s: 5, limits: {timeout_s: 7}, jwt: {issuer: chat}}")
+    made = settings.load(config_file=file, environ={"TRAINYARD_SANDBOX__LIMITS__CPU_S": "9"}).sandbox
+    assert (made.idle_s, made.limits.timeout_s, made.limits.cpu_s, made.jwt.issuer) == (5, 7, 9, "chat")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/8,127.0.0.1/32", " 10.0.0.0/8 , 127.0.0.1/32,"])
+def test_a_variable_holds_a_list_with_commas(text: str) -> None:
+    made = settings.load(environ={"TRAINYARD_SANDBOX__TRUSTED_NETWORKS": text})
+    assert made.sandbox.trusted_networks == ("10.0.0.0/8", "127.0.0.1/32")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
 def test_static_keys_work_where_only_this_machine_can_reach_them(host: str) -> None:
     made = settings.load({"server.host": host}, environ={"TRAINYARD_STATIC_KEYS": "some-key-of-mine"})
