@@ -24,6 +24,7 @@ class Interpreter:
         variables: Names defined, when it last told.
         is_fresh: Whether it was as a new one, when it last told.
         is_gone: Whether it has ended, and was waited for.
+        is_distrusted: Whether it was killed for what it said; it is heard no more.
         record_bytes: Most resident memory that it had, when it was last asked.
     """
 
@@ -38,6 +39,7 @@ class Interpreter:
         self._reader = frames.Reader(interpreter.MAX_ANSWER_BYTES, 0)
         self._unsent = memoryview(b"")
         self.variables, self.is_fresh, self.is_gone, self.record_bytes = 0, True, False, 0
+        self.is_distrusted = False
         self._link, theirs = socket.socketpair()
         self.pid = self._fork(theirs)
         if self.pid == 0:
@@ -104,12 +106,14 @@ class Interpreter:
             return
         try:
             for header, _payload in self._reader.feed(received):
-                self._on_frame(header)
+                if not self.is_distrusted:
+                    self._on_frame(header)
         except frames.BadFrame:
-            self.kill()
+            self.distrust()
 
-    def kill(self) -> None:
-        """End it; its death is reported as that of any child."""
+    def distrust(self) -> None:
+        """End it for what it says; its death is reported as that of any child."""
+        self.is_distrusted = True
         processes.signal_each([self.pid], signal.SIGKILL)
 
     def close(self) -> None:

@@ -173,11 +173,12 @@ class Job:
         self._is_concluded = True
         self.machine.rest()
         self.machine.loop.alarm(None, self._settle)
-        self.machine.on_answer = self.machine.distrust
+        self.machine.on_answer = self.machine.distrust_unasked
         wall_s = time.monotonic() - self.began_at
         self.peak_bytes = max(self.peak_bytes, self.spike_bytes())
-        is_new = self.machine.interpreter.is_gone
+        before = self.machine.interpreter.pid
         self.machine.restore_interpreter()
+        is_new = self.machine.interpreter.pid != before
         self.machine.meter.resting_cpu_s = None if is_new else self._cpu_before_s + self._cpu_s
         self.answer(self._cpu_s, wall_s)
         self.on_conclusion()

@@ -5,9 +5,8 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from trainyard.sandbox.inside import frames, interpreter, processes
 from trainyard.sandbox.inside.outputs import Output
@@ -54,7 +53,7 @@ class Machine:
         self.spool = Spool(setup.spool)
         self.outputs: dict[str, Output] = {}
         self.was_lost = False
-        self.on_answer: Callable[[frames.Header], None] = self.distrust
+        self.on_answer: Callable[[frames.Header], None] = self.distrust_unasked
         self.interpreter = self._new_interpreter()
 
     def _new_interpreter(self) -> Interpreter:
@@ -75,12 +74,17 @@ class Machine:
         for output in self.outputs.values():
             output.close()
 
-    def distrust(self, _header: Mapping[str, Any]) -> None:
-        """End an interpreter that speaks without being asked: its code plays it."""
-        self.interpreter.kill()
+    def distrust_unasked(self, _header: frames.Header) -> None:
+        """Replace an interpreter that speaks without being asked: its code plays it."""
+        self.interpreter.distrust()
+        self.restore_interpreter()
 
     def restore_interpreter(self) -> None:
         """Put a new interpreter where one has ended against the will of the runner; the next report says so."""
+        if self.interpreter.is_distrusted and not self.interpreter.is_gone:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.interpreter.pid, 0)  # it was killed: the next order is for another
+            self.interpreter.is_gone = True
         if self.interpreter.is_gone:
             self.was_lost = True
             self._replace_interpreter()

@@ -141,7 +141,7 @@ class Cell(Run):
         """Take how it ended; an answer to anything else comes from code that plays interpreter."""
         told = (header.get("exit_code"), header.get("variables"))
         if self._is_ended or header.get("id") != self.token or not all(isinstance(number, int) for number in told):
-            self.machine.distrust(header)
+            self.machine.interpreter.distrust()
             return
         self._results = _checked(header.get("results"))
         self.machine.interpreter.variables = header["variables"]
@@ -230,7 +230,7 @@ class Question(Job):
         """Take the answer."""
         is_meant = header.get("id") == self.token and header.get("event") in ("done", "failed")
         if self._is_ended or not is_meant:
-            self.machine.distrust(header)
+            self.machine.interpreter.distrust()
         else:
             self._told = dict(header)
             self.end(exit_code=0)
