@@ -249,6 +249,11 @@ class SandboxKubernetes(_Section):
     user_namespaces: bool = Field(
         default=False, description="Whether pods get user namespaces (`hostUsers: false`; Kubernetes 1.33 or later)."
     )
+    allow_sockets: bool = Field(
+        default=False,
+        description="Whether code may open TCP and UDP sockets, to speak to itself; then the NetworkPolicy alone keeps "
+        "it from the network.",
+    )
     node_selector: Mapping[str, str] = Field(default={}, description="Labels of the nodes on which boxes run.")
     tolerations: tuple[KubernetesToleration, ...] = Field(default=(), description="Taints that boxes put up with.")
     cpu: float = Field(default=1.0, gt=0, le=256, description="Cores that a pod may use.")

@@ -49,6 +49,7 @@ def made() -> dict[str, Object]:
         tolerations=({"key": "boxes", "operator": "Exists", "effect": "NoSchedule"},),  # type: ignore[arg-type]
         pull_secrets=("registry",),
         pull_policy="Always",
+        allow_sockets=True,
         cpu=0.5,
         cpu_request=2,
         port=9000,

@@ -54,18 +54,22 @@ def find(kubeconfig: Path | None, context: str | None) -> Access:
             raise _wrong(
                 "sandbox.kubernetes.context names a part of a kubeconfig; set sandbox.kubernetes.kubeconfig too"
             )
-        return _in_cluster(os.environ, ACCOUNT)
+        return in_cluster(os.environ, ACCOUNT)
     return read(kubeconfig, context)
 
 
-def _in_cluster(env: Mapping[str, str], account: Path) -> Access:
+def in_cluster(env: Mapping[str, str], account: Path) -> Access:
+    """Read what a kubelet gives to a pod; raises errors.ConfigError where that is not all there."""
     host, port = env.get("KUBERNETES_SERVICE_HOST"), env.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not (account / "token").exists():
         raise _wrong(
             "this process runs in no pod with a service account; set sandbox.kubernetes.kubeconfig, or start it in one"
         )
     address = f"[{host}]" if ":" in host else host
-    tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
+    try:
+        tls = ssl.create_default_context(cafile=str(account / "ca.crt"))
+    except OSError as error:
+        raise _wrong(f"{account / 'ca.crt'} cannot be used: {error}") from error
     return Access(f"https://{address}:{port}", tls, token_file=account / "token")
 
 

@@ -21,7 +21,12 @@ async def survey(client: Api, settings: SandboxSettings, labels: Mapping[str, st
     return [
         _network((await client.list(api.POLICIES)).items, labels),
         Layer(
-            "no sockets", True, "seccomp in the runner: code opens unix sockets only, whatever the network plugin does"
+            "unix sockets only",
+            not ours.allow_sockets,
+            "off by sandbox.kubernetes.allow_sockets: the network policy alone keeps code from the network"
+            if ours.allow_sockets
+            else "a filter on system calls in the runner, whatever the network plugin does",
+            is_required=False,
         ),
         Layer(
             "pod",

@@ -151,6 +151,7 @@ class Manifests:
                 {"name": "TRAINYARD_BOX_TOKEN", "valueFrom": _field(f"metadata.annotations['{names.TOKEN}']")},
                 {"name": "TRAINYARD_BOX_HOST", "valueFrom": _field("status.podIP")},
                 {"name": "TRAINYARD_BOX_PORT", "value": str(self._ours.port)},
+                {"name": "TRAINYARD_BOX_SOCKETS", "value": "all" if self._ours.allow_sockets else "unix"},
                 {"name": "TRAINYARD_BOX_LIMITS", "value": json.dumps(_plain(self._limits()))},
             ],
             "ports": [{"name": "runner", "containerPort": self._ours.port}],

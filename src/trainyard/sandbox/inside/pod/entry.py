@@ -38,7 +38,8 @@ def main() -> None:
     door = Door(given.host, given.port, given.token)
     privileges.gain_none()
     limits.apply(given.limits, counts_processes=True)  # by a user id that no other pod has
-    network.shut()
+    if not given.has_sockets:
+        network.shut()
     seccomp.install()  # the last: it refuses further filters
     control = door.wait()
     runner.main(

@@ -63,9 +63,8 @@ class Door:
     def _greet(self) -> None:
         with suppress(OSError):  # it went away again
             connection, _ = self._listening.accept()
-            if len(self._peers) >= _MOST_PEERS:
-                connection.close()
-                return
+            if len(self._peers) >= _MOST_PEERS:  # the server answers within milliseconds, so it is not the oldest
+                self._drop(min(self._peers, key=lambda peer: peer.until))
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -3,6 +3,7 @@
     TRAINYARD_BOX_TOKEN      from an annotation of the pod, by the downward API
     TRAINYARD_BOX_HOST       address of the pod, likewise
     TRAINYARD_BOX_PORT       where to listen
+    TRAINYARD_BOX_SOCKETS    which code may open: `unix`, or `all` that the filter on system calls knows
     TRAINYARD_BOX_LIMITS     JSON of `lockdown.limits.Limits`
     TRAINYARD_BOX_LIBRARIES  set by the image: directories with packages, with colons
     TRAINYARD_BOX_PRELOAD    set by the image: modules to import before the server is waited for, with commas
@@ -32,6 +33,7 @@ class Surroundings:
     host: str
     port: int
     preload: tuple[str, ...]
+    has_sockets: bool
     limits: Limits
     libraries: tuple[str, ...]
     path: str
@@ -48,6 +50,7 @@ def take(environ: MutableMapping[str, str]) -> Surroundings:
         given[_PREFIX + "HOST"],
         int(given[_PREFIX + "PORT"]),
         tuple(filter(None, given.get(_PREFIX + "PRELOAD", "").split(","))),
+        {"unix": False, "all": True}[given[_PREFIX + "SOCKETS"]],
         Limits(**json.loads(given[_PREFIX + "LIMITS"])),
         tuple(filter(None, given.get(_PREFIX + "LIBRARIES", "").split(":"))),
         environ.get("PATH", "/usr/local/bin:/usr/bin:/bin"),

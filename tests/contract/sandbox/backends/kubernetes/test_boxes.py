@@ -86,6 +86,14 @@ async def test_code_in_a_pod_is_locked_in(box: Box, code: str, said: str) -> Non
     assert said in await printed(box, code)
 
 
+async def test_code_speaks_to_itself_where_sockets_are_allowed(make_backend: MakeBackend) -> None:
+    backend = await make_backend(allow_sockets=True)
+    box = await backend.take("lean", "tenant")
+    code = "import socket\ns = socket.create_server(('127.0.0.1', 0)); c = socket.create_connection(s.getsockname())\n"
+    assert await printed(box, code + "c.send(b'1'); print(s.accept()[0].recv(1))") == "b'1'\n"
+    assert [layer.is_held for layer in backend.layers() if layer.name == "unix sockets only"] == [False]
+
+
 async def test_the_workspace_holds_what_the_settings_say_and_no_more(box: Box) -> None:
     async def content() -> AsyncIterator[bytes]:
         for _ in range(300):
