@@ -6,6 +6,7 @@ covered: what an allowed call does inside the kernel. Layout and constants: linu
 
 import ctypes
 import errno
+import functools
 import os
 import socket
 import struct
@@ -49,8 +50,9 @@ Code = list[tuple[int, int, int, int]]
 """Instructions as (code, jump if true, jump if false, constant)."""
 
 
+@functools.cache
 def program(machine: str | None = None) -> bytes:
-    """Put the filter together, as an array of `struct sock_filter`.
+    """Put the filter together, as an array of `struct sock_filter`; once, so that who forks can have it ready.
 
     Args:
         machine: As in `uname -m`; that of this machine when left out.

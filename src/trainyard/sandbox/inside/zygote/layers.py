@@ -62,7 +62,7 @@ def abilities(host_id: int | None, names: frozenset[str]) -> Protection:
     return Protection(
         namespaces=names,
         landlock_abi=landlock.abi(),
-        has_seccomp=kernel.is_known_machine() and _errno_of(_try_seccomp) == 0,
+        has_seccomp=_has_seccomp(),
         counts_processes=host_id is not None or _kernel() >= _COUNTS_PER_NAMESPACE,
         last_capability=privileges.last_capability(),
     )
@@ -141,6 +141,13 @@ def _leave(names: frozenset[str], host_id: int | None) -> None:
     if host_id is not None:
         identity.become(host_id)
     namespaces.leave(names)
+
+
+def _has_seccomp() -> bool:
+    if not kernel.is_known_machine():
+        return False
+    seccomp.program()  # kept, so that boxes find it ready
+    return _errno_of(_try_seccomp) == 0
 
 
 def _try_seccomp() -> None:
