@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -25,7 +26,10 @@ _ROOT = Path(__file__).parents[3]
 def _killed_after(acknowledged: int, url: str, directory: Path) -> list[dict[str, Any]]:
     """Let a process work, kill it, and return what it had acknowledged."""
     command = [sys.executable, "-m", "tests.chaos.sandbox.working", url, str(directory)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT) as process:
+    scratch = directory / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}  # where the boxes of tests lie; nobody is left to remove them
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_ROOT, env=environment) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(acknowledged)]
         process.kill()
