@@ -111,8 +111,11 @@ class KubernetesBackend:
 
     async def ping(self) -> None:
         """Return when boxes can be had; see `Backend.ping`."""
-        if any(task.done() for task in self._tasks) or not self._tasks:
-            raise unavailable("nothing tends the pods; the log says why")
+        if not self._tasks:
+            raise unavailable("the backend has not been started")
+        for task in self._tasks:
+            if task.done():
+                raise unavailable(f"nothing tends the pods any more: {task.exception()!r}")
         if self._pods.failure is not None:
             raise unavailable(self._pods.failure.text)
         for stock in self._tending.stocks.values():
@@ -183,8 +186,9 @@ class KubernetesBackend:
         if self._pods.failure is not None:
             return
         alive = {pod.job or pod.name for pod in self._pods.by_name.values() if not pod.is_over}
-        for name in [name for name in self._boxes if name not in alive]:
-            await self._boxes[name].close()
+        for name, box in list(self._boxes.items()):
+            if name not in alive:
+                await box.close()
 
 
 def _flavor(pod: Pod) -> Flavor:
