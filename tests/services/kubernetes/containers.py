@@ -133,6 +133,7 @@ def _command(pod: Pod, image: Image, address: str) -> list[str]:
     for mount in container.get("volumeMounts", []):
         volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
         command += ["--size", str(quantity(volume["emptyDir"]["sizeLimit"])), "--tmpfs", mount["mountPath"]]
+    command += ["--remount-ro", "/dev"]  # of root, and a pod is none
     return command + (["--remount-ro", "/"] if security.get("readOnlyRootFilesystem") else [])
 
 

@@ -20,3 +20,17 @@ async def box(backend: Backend) -> AsyncIterator[Box]:
     taken = await backend.take("lean", "tenant")
     yield taken
     await taken.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def _shared(backend: Backend) -> AsyncIterator[list[Box]]:
+    taken = [await backend.take("lean", "tenant")]
+    yield taken
+    await taken[0].close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def cell(backend: Backend, _shared: list[Box]) -> Box:
+    """One box for all tests that only ask; none of them may end it."""
+    assert _shared[0].is_alive, "an earlier test has ended the box"
+    return _shared[0]

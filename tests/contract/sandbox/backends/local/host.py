@@ -22,6 +22,11 @@ def is_there(pid: int) -> bool:
         return False
 
 
+def owner_of(pid: int) -> int:
+    """Effective user id of a process, as this machine has it."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("\nUid:")[1].split()[1])
+
+
 def tree_of(pid: int) -> set[int]:
     """Ids of a process and all below it."""
     found, queue = {pid}, [pid]
