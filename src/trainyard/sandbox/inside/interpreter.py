@@ -62,6 +62,7 @@ def serve(link: socket.socket, surroundings: Surroundings) -> NoReturn:
 
 def _settle_in(surroundings: Surroundings) -> None:
     os.setsid()
+    processes.give_way()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,7 +14,10 @@ from trainyard.sandbox.inside import kernel
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 2048
+NICENESS = 5
+"""Of user code: a third of the processor's time when the runner or the server wants it too (kernel/sched/core.c)."""
 _SA_NOCLDSTOP = 1
+_ENDED = "ZXx"
 
 
 class Sample(NamedTuple):
@@ -36,8 +39,11 @@ class Sample(NamedTuple):
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can still do something; a zombie waits only for its parent to ask."""
-        return self.state not in "ZXx"
+        """Whether it can still do something.
+
+        A zombie waits only for its parent to ask; one that has threads left has ended its first thread alone.
+        """
+        return self.state not in _ENDED or self.threads > 1
 
 
 def look(pid: int) -> Sample | None:
@@ -55,16 +61,29 @@ def look(pid: int) -> Sample | None:
     if len(words) < 22:
         return None
     ticks = [int(word) for word in words[11:15]]
+    state, threads, rss_bytes = words[0].decode(), int(words[17]), int(words[21]) * _PAGE_BYTES
+    if state in _ENDED and threads > 1:
+        rss_bytes = _rss_of_threads(pid)
     return Sample(
         pid=pid,
         parent=int(words[1]),
-        state=words[0].decode(),
+        state=state,
         cpu_s=_cpu_clock_s(pid, (ticks[0] + ticks[1]) / _TICKS_PER_S),
         reaped_cpu_s=(ticks[2] + ticks[3]) / _TICKS_PER_S,
-        threads=int(words[17]),
+        threads=threads,
         started=int(words[19]),
-        rss_bytes=int(words[21]) * _PAGE_BYTES,
+        rss_bytes=rss_bytes,
     )
+
+
+def _rss_of_threads(pid: int) -> int:
+    """Resident memory of a process whose first thread has ended: /proc/PID/stat shows none, that of the others does."""
+    found = 0
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 hot
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/statm", "rb") as file:  # noqa: PTH123 hot
+                found = max(found, int(file.read().split()[1]) * _PAGE_BYTES)
+    return found
 
 
 def _cpu_clock_s(pid: int, otherwise_s: float) -> float:
@@ -94,8 +113,8 @@ def _status(pid: int, name: bytes) -> list[bytes]:
             text = file.read(4096) or b""
     except OSError:
         return []
-    found = text.find(name)
-    return text[found + len(name) :].split(b"\n", 1)[0].split() if found >= 0 else []
+    found = text.find(b"\n" + name)  # the line before is the name of the program, which is anything
+    return text[found + 1 + len(name) :].split(b"\n", 1)[0].split() if found >= 0 else []
 
 
 def _proportional_bytes(pid: int) -> int | None:
@@ -224,8 +243,13 @@ class Meter:
 
     def proportional_bytes(self, samples: Sequence[Sample]) -> int:
         """Memory with what processes share counted once: slower, and asked only before a run is ended for it."""
-        shares = ((_proportional_bytes(sample.pid), sample.rss_bytes) for sample in samples)
+        shares = ((_proportional_bytes(one.pid) if one.state not in _ENDED else None, one.rss_bytes) for one in samples)
         return sum(rss if share is None else share for share, rss in shares) + self.files_bytes()
+
+
+def give_way(leader: int = 0) -> None:
+    """Let a process and its group yield to the runner, which keeps their clocks, and to the server; 0 = this one."""
+    os.setpriority(os.PRIO_PGRP, leader, NICENESS)
 
 
 def hide() -> None:

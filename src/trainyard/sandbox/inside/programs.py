@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trainyard.sandbox.inside import artifacts, workspace
+from trainyard.sandbox.inside import artifacts, processes, workspace
 
 NOT_FOUND = 127
 NOT_RUNNABLE = 126
@@ -80,7 +80,7 @@ class Program:
         argv = [word for part in step["argv"] for word in self._words(part)]
         stdin = descriptors[0] if step["phase"] == "run" else subprocess.DEVNULL
         try:
-            return subprocess.Popen(
+            started = subprocess.Popen(
                 argv,
                 cwd=cwd,
                 env={**env, **self._env},
@@ -91,6 +91,9 @@ class Program:
             )
         except OSError as error:
             raise CannotStart(argv[0], error) from error
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            processes.give_way(started.pid)
+        return started
 
     def _words(self, part: str) -> list[str]:
         if part == "{args}":

@@ -22,8 +22,6 @@ from trainyard.sandbox.inside.zygote.cgroups import Group
 
 _OOM_SCORE: Final = 800
 """The kernel ends boxes before the server when memory is short."""
-_NICENESS: Final = 5
-"""Code of users yields to the server."""
 
 Enter = Callable[[int, int], object]
 """Runs the box: (control socket, directory of the spool)."""
@@ -86,14 +84,13 @@ class Birth:
 
 
 def set_apart(newborn: Newborn) -> None:
-    """In a fresh child: join the control group, keep nothing of the maker, and yield to everything else here."""
+    """In a fresh child: join the control group, and keep nothing of the maker."""
     _reset_signals()
     if newborn.group is not None:
         newborn.group.join()
     _close_all_but((newborn.control, newborn.status))
     os.setsid()
     Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE))
-    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
 
 
 def _parent(birth: Birth, newborn: Newborn) -> NoReturn:

@@ -238,3 +238,9 @@ async def test_a_peer_of_another_user_is_not_answered(ground: Grounds) -> None:
 
     assert answer.stdout.strip() in ("", "b''")
     assert answer.stdout or "BrokenPipeError" in answer.stderr or "ConnectionResetError" in answer.stderr
+
+
+async def test_code_cannot_take_more_of_the_processor_than_it_was_given(box: Box) -> None:
+    code = "import os\ntry: os.setpriority(os.PRIO_PROCESS, 0, 0)\nexcept PermissionError: print('refused')"
+
+    assert await printed(box, code) == "refused"
