@@ -45,6 +45,12 @@ _TERMINAL_INPUT: Final = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX, which type into a terminal."""
 _PERSONALITIES: Final = (0, 0xFFFFFFFF)
 """PER_LINUX, and the question what it is."""
+_RUNNER: Final = (1,)
+"""Process 1 has the user id of its code, which could take its limits, priority and processors away by this number."""
+_PRIORITIES_OF: Final = (os.PRIO_PROCESS, os.PRIO_PGRP)
+"""That of all processes of a user would be that of process 1 too."""
+_CORE_SCHEDULING: Final = (62,)
+"""PR_SCHED_CORE, which keeps other boxes off the other half of a processor core."""
 
 Code = list[tuple[int, int, int, int]]
 """Instructions as (code, jump if true, jump if false, constant)."""
@@ -116,12 +122,21 @@ def _when(number: int | None, check: Code) -> Code:
 def _checks() -> dict[str, Code]:
     """What has to be looked at in the arguments, each a piece of code that returns."""
     sockets = [*_one_of(0, _FAMILIES), *_one_of(1, _SOCKET_TYPES, _SOCKET_TYPE_MASK), *_one_of(2, _PROTOCOLS)]
+    allow: Code = [(_RETURN, 0, 0, _ALLOW)]
+    others = [*_none_of(0, _RUNNER), *allow]
     return {
-        "clone": [*_low_half(0), (_JUMP_BITS, 0, 1, _NAMESPACES), (_RETURN, 0, 0, _REFUSE), (_RETURN, 0, 0, _ALLOW)],
-        "socket": [*sockets, (_RETURN, 0, 0, _ALLOW)],
-        "socketpair": [*sockets, (_RETURN, 0, 0, _ALLOW)],
-        "ioctl": [*_none_of(1, _TERMINAL_INPUT), (_RETURN, 0, 0, _ALLOW)],
-        "personality": [*_one_of(0, _PERSONALITIES), (_RETURN, 0, 0, _ALLOW)],
+        "clone": [*_low_half(0), (_JUMP_BITS, 0, 1, _NAMESPACES), (_RETURN, 0, 0, _REFUSE), *allow],
+        "socket": [*sockets, *allow],
+        "socketpair": [*sockets, *allow],
+        "ioctl": [*_none_of(1, _TERMINAL_INPUT), *allow],
+        "personality": [*_one_of(0, _PERSONALITIES), *allow],
+        "prctl": [*_none_of(0, _CORE_SCHEDULING), *allow],
+        "prlimit64": others,
+        "sched_setaffinity": others,
+        "sched_setattr": others,
+        "sched_setparam": others,
+        "sched_setscheduler": others,
+        "setpriority": [*_one_of(0, _PRIORITIES_OF), *_none_of(1, _RUNNER), *allow],
     }
 
 
