@@ -123,6 +123,7 @@ def test_a_group_that_cannot_be_bounded_is_not_left(homes: list[Home], tmp_path:
         (f"{cgroups.NAME}{os.getpid()}-1", False),
         ("somebody-elses", False),
     ],
+    ids=["dead", "alive", "foreign"],  # the same in every process that collects
 )
 def test_groups_of_dead_zygotes_are_swept(homes: list[Home], tmp_path: Path, name: str, is_removed: bool) -> None:
     home = find(homes, *v1_tree(tmp_path, "/job", ("memory", "pids")))
