@@ -20,6 +20,7 @@ from tests.services import require
 
 Pod = dict[str, Any]
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache")
+_IS_ROOT = os.geteuid() == 0
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
 
@@ -110,9 +111,29 @@ def _all_of(descriptor: int) -> bytes:
         return reading.read()
 
 
+def _above(path: str) -> list[str]:
+    """The folders above a mount, which bubblewrap would make for itself alone."""
+    return [part for folder in reversed(Path(path).parents[:-1]) for part in ("--dir", str(folder))]
+
+
 def _argv(pod: Pod, image: Image) -> list[str]:
+    """As root the process becomes the user of the pod for the kernel too, as under a real kubelet."""
     container = pod["spec"]["containers"][0]
-    return [*(container.get("command") or image.entry_point), *container.get("args", [])]
+    program = [*(container.get("command") or image.entry_point), *container.get("args", [])]
+    if not _IS_ROOT:
+        return program
+    uid, gid = _ids(pod)
+    security = container.get("securityContext", {})
+    drops = (
+        ["--bounding-set=-all", "--inh-caps=-all"] if "ALL" in security.get("capabilities", {}).get("drop", []) else []
+    )
+    gains_none = ["--no-new-privs"] if security.get("allowPrivilegeEscalation") is False else []
+    return ["/usr/bin/setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", *drops, *gains_none, *program]
+
+
+def _ids(pod: Pod) -> tuple[str, str]:
+    security = {**pod["spec"].get("securityContext", {}), **pod["spec"]["containers"][0].get("securityContext", {})}
+    return str(security["runAsUser"]), str(security.get("runAsGroup", security["runAsUser"]))
 
 
 def _command(pod: Pod, image: Image, address: str) -> list[str]:
@@ -122,18 +143,27 @@ def _command(pod: Pod, image: Image, address: str) -> list[str]:
     spec = pod["spec"]
     container = spec["containers"][0]
     security = {**spec.get("securityContext", {}), **container.get("securityContext", {})}
-    user = [str(security["runAsUser"]), str(security.get("runAsGroup", security["runAsUser"]))]
-    command = [program, "--die-with-parent", "--as-pid-1", "--unshare-user", "--unshare-pid", "--unshare-ipc"]
-    command += ["--unshare-uts", "--hostname", pod["metadata"]["name"], "--uid", user[0], "--gid", user[1]]
-    command += ["--clearenv", *_environment(pod, image, address), "--proc", "/proc", "--dev", "/dev"]
-    command += ["--cap-drop", "ALL"] if "ALL" in security.get("capabilities", {}).get("drop", []) else []
+    command = [program, "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    command += ["--hostname", pod["metadata"]["name"], "--clearenv", *_environment(pod, image, address)]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    if not _IS_ROOT:
+        uid, gid = _ids(pod)
+        command += ["--unshare-user", "--uid", uid, "--gid", gid, "--cap-drop", "ALL"]
     binds = {path: path for path in _SYSTEM if Path(path).exists()} | {sys.base_prefix: sys.base_prefix}
     for inside, here in {**binds, **image.binds}.items():
-        command += ["--ro-bind", here, inside]
+        command += [*_above(inside), "--ro-bind", here, inside]
     for mount in container.get("volumeMounts", []):
         volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
-        command += ["--size", str(quantity(volume["emptyDir"]["sizeLimit"])), "--tmpfs", mount["mountPath"]]
+        command += [
+            "--perms",
+            "0777",
+            "--size",
+            str(quantity(volume["emptyDir"]["sizeLimit"])),
+            "--tmpfs",
+            mount["mountPath"],
+        ]
     command += ["--remount-ro", "/dev"]  # of root, and a pod is none
+    command += [] if _IS_ROOT else ["--remount-ro", "/dev"]  # which is root's in a real container
     return command + (["--remount-ro", "/"] if security.get("readOnlyRootFilesystem") else [])
 
 
