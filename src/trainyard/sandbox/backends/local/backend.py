@@ -94,7 +94,7 @@ class LocalBackend:
 
     async def ping(self) -> None:
         """Return when a zygote answers and makes boxes."""
-        self._layers = await self._links["lean"].layers()
+        await self._links["lean"].ping()
 
     def layers(self) -> Sequence[Layer]:
         """Tell what isolates its boxes here."""

@@ -53,9 +53,19 @@ class Link:
         return Opened(socket.socket(fileno=descriptors[0]), descriptors[1], int(answer["pid"]))
 
     async def layers(self) -> list[Layer]:
-        """Ask what isolates its boxes."""
+        """Ask what isolates its boxes, or would."""
         answer, _ = await self._ask("layers")
         return [Layer(**layer) for layer in answer["layers"]]
+
+    async def ping(self) -> None:
+        """Ask whether it makes boxes.
+
+        Raises:
+            errors.Unavailable: It does not, and says why (code `REFUSED`).
+        """
+        answer, _ = await self._ask("layers")
+        if answer["refusal"] is not None:
+            raise _unavailable(str(answer["refusal"]), REFUSED)
 
     async def _ask(self, op: str) -> tuple[dict[str, Any], list[int]]:
         with socket.socket(socket.AF_UNIX) as connection:

@@ -28,6 +28,23 @@ class HostIds:
         raise RuntimeError(f"all {self._count} user ids are in use")
 
 
+def are_mapped(first: int, count: int, uid_map: str, gid_map: str) -> bool:
+    """Whether ids of the host exist in this user namespace, which is not the first one in some containers.
+
+    Args:
+        first: Of the ids.
+        count: How many.
+        uid_map: Text of /proc/self/uid_map.
+        gid_map: Text of /proc/self/gid_map.
+    """
+    return all(_has_range(text, first, first + count) for text in (uid_map, gid_map))
+
+
+def _has_range(text: str, start: int, stop: int) -> bool:
+    extents = [tuple(map(int, line.split())) for line in text.splitlines()]
+    return any(first <= start and stop <= first + length for first, _, length in extents)
+
+
 def become(host_id: int) -> None:
     """Be an ordinary user of the host from now on, with the capabilities that making namespaces takes."""
     os.setgroups([])

@@ -26,8 +26,9 @@ _OBSTACLES: Final = {
         "give the interpreter an AppArmor profile with the rule `userns,`, or set sysctl "
         "kernel.apparmor_restrict_unprivileged_userns=0",
     ),
-    "user.max_user_namespaces": ("0", "raise sysctl user.max_user_namespaces"),
 }
+"""Of ordinary users."""
+_MOST: Final = "user.max_user_namespaces"
 _CONTAINER: Final = "run outside of a container, or let the container make namespaces (CAP_SYS_ADMIN, or a seccomp \
 profile that allows unshare and mount)"
 
@@ -108,18 +109,27 @@ def _namespace(name: str, number: int) -> Layer:
 
 
 def _advice() -> str:
+    if _sysctl(_MOST) == "0":
+        return f"raise sysctl {_MOST}"
     for name, (bad, advice) in _OBSTACLES.items():
-        file = Path("/proc/sys", *name.split("."))
-        if file.exists() and file.read_text().strip() == bad and os.getuid() != 0:
+        if os.getuid() != 0 and _sysctl(name) == bad:
             return advice
     return _CONTAINER
 
 
+def _sysctl(name: str) -> str | None:
+    file = Path("/proc/sys", *name.split("."))
+    return file.read_text().strip() if file.exists() else None
+
+
 def _user(host_id: int | None) -> Layer:
-    if host_id is None:
-        detail = f"boxes are user {os.getuid()} of this machine, as the server is; as root each has an id of its own"
-        return Layer("own user id", False, detail, is_required=False)
-    return Layer("own user id", True, f"from {host_id} up, one per box", is_required=False)
+    if host_id is not None:
+        return Layer("own user id", True, f"from {host_id} up, one per box")
+    if os.getuid() == 0:
+        detail = "this container does not have the ids of sandbox.first_uid, so boxes would be its root: map them, or "
+        return Layer("own user id", False, f"{detail}start the server as an ordinary user")
+    detail = f"boxes are user {os.getuid()} of this machine, as the server is; as root each has an id of its own"
+    return Layer("own user id", False, detail, is_required=False)
 
 
 def _landlock(version: int) -> Layer:

@@ -83,7 +83,9 @@ def _bind(path: str) -> socket.socket:
 
 
 def _host_ids(assignment: Assignment) -> identity.HostIds | None:
-    if os.getuid() != 0:
+    """Find the ids that boxes get; None where they can only be the user that this process is."""
+    maps = [Path("/proc/self", name).read_text() for name in ("uid_map", "gid_map")]
+    if os.getuid() != 0 or not identity.are_mapped(assignment.first_uid, assignment.uids, maps[0], maps[1]):
         return None
     return identity.HostIds(assignment.first_uid, assignment.uids, start=time.monotonic_ns() // 1_000_000)
 

@@ -1,7 +1,7 @@
 """What a zygote answers on its socket: one JSON object per line and direction, one command per connection.
 
 {"op": "open"}    -> {"pid"} with two descriptors: the socket of the runner, a pidfd of its process 1
-{"op": "layers"}  -> {"layers": [...], "flavor"}
+{"op": "layers"}  -> {"layers": [...], "flavor", "refusal"}: why no boxes are made, or null
 anything else     -> {"error"}; so is a box that cannot be made, with "is_final" where none ever can
 """
 
@@ -95,7 +95,7 @@ class Service:
             case "open":
                 self._open(connection)
             case "layers":
-                _answer(connection, {"layers": self._layers, "flavor": self._flavor})
+                _answer(connection, {"layers": self._layers, "flavor": self._flavor, "refusal": self._refusal})
             case _:
                 _answer(connection, {"error": 'a command is {"op": "open"} or {"op": "layers"}'})
 

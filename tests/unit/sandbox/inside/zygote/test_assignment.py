@@ -78,6 +78,27 @@ def test_user_ids_go_round_and_skip_those_in_use() -> None:
         ids.take({100, 101, 102})
 
 
+WHOLE = "         0          0 4294967295\n"
+CONTAINER = "         0       1000          1\n         1     100000      65536\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "uid_map", "gid_map", "are"),
+    [
+        (1_700_000_000, WHOLE, WHOLE, True),
+        (1_700_000_000, CONTAINER, CONTAINER, False),
+        (1_700_000_000, WHOLE, CONTAINER, False),
+        (1, CONTAINER, CONTAINER, True),
+        (0, CONTAINER, CONTAINER, False),
+        (32_769, CONTAINER, CONTAINER, True),
+        (32_770, CONTAINER, CONTAINER, False),
+        (5, "", "", False),
+    ],
+)
+def test_ids_are_those_that_exist_here(first: int, uid_map: str, gid_map: str, are: bool) -> None:
+    assert identity.are_mapped(first, 32_768, uid_map, gid_map) == are
+
+
 @pytest.mark.parametrize(
     ("prefix", "packages", "trees", "covered"),
     [
