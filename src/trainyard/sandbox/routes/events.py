@@ -1,4 +1,4 @@
-"""The events of a run that is streamed: `stdout` and `stderr` as they appear, `result`, then `done` or `error`.
+"""The events of a run that is streamed: `session`, `stdout` and `stderr` as they appear, `result`, `done` or `error`.
 
 A line of comment goes out when nothing else has for a while, so that nobody between takes the connection for dead.
 """
@@ -7,7 +7,7 @@ import asyncio
 import codecs
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import structlog
@@ -27,13 +27,21 @@ _log = structlog.get_logger("sandbox")
 _encoder = msgspec.json.Encoder()
 
 
+class Run(Protocol):
+    """Runs the code."""
+
+    def __call__(self, on_event: OnOutput, *, on_session: Callable[[str], None]) -> Awaitable[Executed]:
+        """Run it, and tell when it begins and what it writes."""
+        ...
+
+
 class RunEvents(AsyncGenerator[bytes, None]):
     """The bytes of one stream; closing it before its end is the caller's leaving, which ends the run.
 
     No generator function, since one that was never begun would do nothing when it is closed.
 
     Args:
-        run: Runs the code, and tells what it writes.
+        run: Runs the code.
         write: Makes the whole answer.
         request_id: For an error in the middle.
         heartbeat_s: Longest silence.
@@ -41,27 +49,28 @@ class RunEvents(AsyncGenerator[bytes, None]):
 
     def __init__(
         self,
-        run: Callable[[OnOutput], Awaitable[Executed]],
+        run: Run,
         write: Callable[[Executed], wire.ExecResponse],
         request_id: str,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._write, self._request_id, self._heartbeat_s = write, request_id, heartbeat_s
+        self._begun: list[bytes] = []
         self._pieces: deque[tuple[Stream, bytes]] = deque()
         self._decoders = {name: codecs.getincrementaldecoder("utf-8")("replace") for name in ("stdout", "stderr")}
         self._news = asyncio.Event()
         self._is_over = False
-        self._task = asyncio.ensure_future(run(self._on_output))
+        self._task = asyncio.ensure_future(run(self._on_output, on_session=self._on_session))
         self._task.add_done_callback(lambda _: self._news.set())
 
     async def begin(self) -> None:
         """Return when there is something to send, or the first heartbeat is due.
 
         Raises:
-            errors.TrainyardError: The run failed before it has written anything; there is nothing to stream.
+            errors.TrainyardError: The run failed before its code began; there is nothing to stream.
         """
         await self._wait()
-        if self._task.done() and not self._pieces:
+        if self._task.done() and not self._has_news:
             try:
                 await asyncio.shield(self._task)
             except BaseException:
@@ -73,7 +82,7 @@ class RunEvents(AsyncGenerator[bytes, None]):
         if self._is_over:
             raise StopAsyncIteration
         await self._wait()
-        if self._pieces:
+        if self._has_news:
             return self._output()
         return self._end() if self._task.done() else HEARTBEAT
 
@@ -91,6 +100,14 @@ class RunEvents(AsyncGenerator[bytes, None]):
 
     # ------------------------------------------------------------------ inside
 
+    @property
+    def _has_news(self) -> bool:
+        return bool(self._begun or self._pieces)
+
+    def _on_session(self, session_id: str) -> None:
+        self._begun.append(event("session", wire.RunBegun(session_id=session_id)))
+        self._news.set()
+
     def _on_output(self, stream: Stream, data: bytes) -> None:
         self._pieces.append((stream, data))
         self._news.set()
@@ -104,7 +121,7 @@ class RunEvents(AsyncGenerator[bytes, None]):
 
     def _output(self) -> bytes:
         """Write everything that waits, what came in a row as one event."""
-        events: list[bytes] = []
+        events, self._begun = self._begun, []
         while self._pieces:
             stream, data = self._pieces.popleft()
             parts = [data]

@@ -18,6 +18,7 @@ from trainyard.sandbox.types import wire
 RAISED = (errors.NotFound, errors.Conflict, errors.LimitReached, errors.QuotaExhausted, errors.DeadlineExceeded)
 
 EVENTS: Final[Mapping[str, type[Struct]]] = {
+    "session": wire.RunBegun,
     "stdout": wire.OutputPiece,
     "stderr": wire.OutputPiece,
     "result": wire.Output,

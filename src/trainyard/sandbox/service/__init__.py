@@ -18,7 +18,7 @@ from trainyard.sandbox.service.inputs import Inputs
 from trainyard.sandbox.service.keeping import Keeping
 from trainyard.sandbox.service.outputs import Outputs
 from trainyard.sandbox.service.parts import Parts
-from trainyard.sandbox.service.running import OnAdmitted, OnEvent, Running
+from trainyard.sandbox.service.running import OnAdmitted, OnEvent, OnSession, Running
 from trainyard.sandbox.service.seeing import Seeing
 from trainyard.sandbox.service.stating import Stating
 from trainyard.sandbox.types.domain import (
@@ -105,6 +105,7 @@ class SandboxService:
         *,
         request_id: str,
         on_admitted: OnAdmitted | None = None,
+        on_session: OnSession | None = None,
     ) -> Executed:
         """Run code in a session: that of `session_id`, else the newest of `entity_id`, else a new one.
 
@@ -116,6 +117,7 @@ class SandboxService:
             on_event: Is given the output while it is written.
             request_id: Of the request, for the ledger.
             on_admitted: Is given the headers of limits before the code runs.
+            on_session: Is given the session's id before the code runs; a new session is there from then on.
 
         Raises:
             errors.NotFound: Codes `session_not_found`, `file_not_found`; the latter names the reference.
@@ -124,7 +126,7 @@ class SandboxService:
             errors.LimitReached, errors.QuotaExhausted: As `Meter.open`.
             errors.Unavailable: There is no box to be had, or database or blobs are away.
         """
-        return await self._running.execute(principal, request, on_event, request_id, on_admitted)
+        return await self._running.execute(principal, request, on_event, request_id, on_admitted, on_session)
 
     async def interrupt(self, principal: Principal, session_id: str) -> bool:
         """Send SIGINT to what runs in a session; its variables stay. False where nothing runs."""

@@ -31,6 +31,9 @@ from trainyard.sandbox.types.orders import Reason, Report, Stream
 _log = structlog.get_logger("sandbox")
 
 OnEvent = Callable[[Literal["stdout", "stderr"], bytes], None]
+OnSession = Callable[[str], None]
+"""Is given the session's id once everything is ready and the code is about to run; the id can be used from then on."""
+
 OnAdmitted = Callable[[bytes], None]
 """Is given where the caller stands with his limits, as `head_lines`, once a run is let in."""
 
@@ -44,6 +47,14 @@ class Ended:
     kept: Kept
     left: Left
     logs: Sequence[FileRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who is told what happens during a run."""
+
+    on_event: OnEvent | None
+    on_session: OnSession | None
 
 
 class Running:
@@ -74,6 +85,7 @@ class Running:
         on_event: OnEvent | None,
         request_id: str,
         on_admitted: OnAdmitted | None = None,
+        on_session: OnSession | None = None,
     ) -> Executed:
         """See `SandboxService.execute`."""
         asked = asking.read(request, self._parts.languages, self._parts.limits, stream=on_event is not None)
@@ -87,9 +99,9 @@ class Running:
         async with await self._parts.meter.open(principal, job) as charge:
             if on_admitted is not None:
                 on_admitted(charge.lines)
-            return await self._execute(principal, asked, on_event, charge)
+            return await self._execute(principal, asked, Told(on_event, on_session), charge)
 
-    async def _execute(self, principal: Principal, asked: Asked, on_event: OnEvent | None, charge: Charge) -> Executed:
+    async def _execute(self, principal: Principal, asked: Asked, told: Told, charge: Charge) -> Executed:
         session_id, entity_id = asked.request.session_id, asked.request.entity_id
         if session_id is None and entity_id is not None:
             session_id = (await self._holding.of_entity(principal, entity_id)).id
@@ -97,9 +109,9 @@ class Running:
             live = self._holding.begin(principal)
             async with self._holding.entered_new(live):
                 try:
-                    return await self._in_session(principal, live, asked, on_event, charge)
+                    return await self._in_session(principal, live, asked, told, charge)
                 except BaseException:
-                    self._boxes.abandon(live)  # nobody knows its id
+                    self._boxes.abandon(live)  # there is nothing in it that anybody was told of
                     raise
         async with self._holding.entered(principal, session_id) as live:
             if live.record.kind != "user":
@@ -108,10 +120,10 @@ class Running:
                     code="session_runs_nothing",
                     param="session_id",
                 )
-            return await self._in_session(principal, live, asked, on_event, charge)
+            return await self._in_session(principal, live, asked, told, charge)
 
     async def _in_session(
-        self, principal: Principal, live: LiveSession, asked: Asked, on_event: OnEvent | None, charge: Charge
+        self, principal: Principal, live: LiveSession, asked: Asked, told: Told, charge: Charge
     ) -> Executed:
         parts, is_continued = self._parts, live.is_stored
         if asked.request.files:
@@ -119,7 +131,10 @@ class Running:
         readied = await self._boxes.ready(live, asked.flavor)
         before = dict(live.files)
         try:
-            ended = await self._run(live, asked, on_event)
+            if told.on_session is not None:
+                await self._holding.store(live)  # whoever knows an id may use it, in another process too
+                told.on_session(live.id)
+            ended = await self._run(live, asked, told.on_event)
         except asyncio.CancelledError:
             self._boxes.abandon(live)
             await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled"))

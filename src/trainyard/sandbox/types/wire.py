@@ -229,6 +229,12 @@ class ExecResponse(Struct, frozen=True, kw_only=True):
     ] = None
 
 
+class RunBegun(Struct, frozen=True, kw_only=True):
+    """Data of the event `session`: everything is ready, and the code begins."""
+
+    session_id: Annotated[str, Meta(description="Where it runs; it can be interrupted there from now on.")]
+
+
 class OutputPiece(Struct, frozen=True, kw_only=True):
     """Data of the events `stdout` and `stderr`: what the code has just written."""
 

@@ -155,11 +155,12 @@ def test_output_is_streamed_and_ends_with_the_whole_answer(yard: Yard, asked: di
     texts = {name: "".join(data["text"] for kind, data in found if kind == name) for name in ("stdout", "stderr")}
     assert texts == {"stdout": "0\n1\n2\n", "stderr": "ü\n"}
     assert found[-1][0] == "done"
+    assert found[0] == ("session", {"session_id": found[-1][1]["session_id"]})
     assert found[-1][1]["stdout"] == "0\n1\n2\n"
     assert [data["data"]["text/plain"] for kind, data in found if kind == "result"] == ["'last'"]
 
 
-def test_a_fault_before_the_first_output_is_an_answer_with_its_status(yard: Yard) -> None:
+def test_a_fault_before_the_code_begins_is_an_answer_with_its_status(yard: Yard) -> None:
     answer = yard.client.post("/exec", json={"lang": "cobol", "code": "x", "stream": True})
     assert (answer.status_code, answer.json()["code"]) == (400, "unsupported_language")
 

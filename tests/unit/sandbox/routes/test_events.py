@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.unit.sandbox.routes.executions import ADA, ended
+from tests.unit.sandbox.routes.executions import ADA, SESSION, ended
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import OnOutput
 from trainyard.sandbox.routes import answers
@@ -24,18 +24,23 @@ class Run:
 
     def __init__(self) -> None:
         self.write: OnOutput | None = None
+        self.begins: Callable[[str], None] | None = None
         self.begun = asyncio.Event()
         self.end: asyncio.Future[Executed] = asyncio.get_running_loop().create_future()
         self.was_cancelled = False
 
-    async def __call__(self, on_output: OnOutput) -> Executed:
-        self.write = on_output
+    async def __call__(self, on_event: OnOutput, *, on_session: Callable[[str], None]) -> Executed:
+        self.write, self.begins = on_event, on_session
         self.begun.set()
         try:
             return await self.end
         except asyncio.CancelledError:
             self.was_cancelled = True
             raise
+
+    def begin(self, session_id: str) -> None:
+        assert self.begins is not None
+        self.begins(session_id)
 
     def writes(self, stream: Any, data: bytes) -> None:
         assert self.write is not None
@@ -106,7 +111,30 @@ async def test_silence_is_filled(run: Run) -> None:
     assert [name for name, _ in await rest(events)] == ["done"]
 
 
-async def test_a_fault_before_any_output_is_raised(run: Run) -> None:
+async def test_the_session_is_told_before_the_code_has_written_anything(run: Run) -> None:
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
+    await run.begun.wait()
+    run.begin(SESSION)
+    await events.begin()
+    assert read(await anext(events)) == [("session", {"session_id": SESSION})]
+    run.begin(SESSION)
+    run.writes("stdout", b"a")
+    assert [name for name, _ in read(await anext(events))] == ["session", "stdout"]
+    run.end.set_result(ended())
+    assert [name for name, _ in await rest(events)] == ["done"]
+
+
+async def test_a_fault_behind_the_beginning_is_the_last_event(run: Run) -> None:
+    events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
+    await run.begun.wait()
+    run.begin(SESSION)
+    run.end.set_exception(errors.Unavailable("box gone", code="box_gone"))
+    await events.begin()
+    (begun, (name, data)) = await rest(events)
+    assert (begun[0], name, data["code"]) == ("session", "error", "box_gone")
+
+
+async def test_a_fault_before_the_code_begins_is_raised(run: Run) -> None:
     events = RunEvents(run, WRITE, "req_1", heartbeat_s=10)
     run.end.set_exception(errors.LimitReached("five", retry_after_s=1))
     with pytest.raises(errors.LimitReached):
