@@ -28,8 +28,9 @@ MAX_ANSWER_BYTES = 12 << 20
 LOST = 113
 """Exit code of an interpreter that cannot reach its runner any more."""
 _READ_BYTES = 256 << 10
-_OF_RUN = 3
-"""Descriptors: standard input, output and error."""
+_DESCRIPTORS = {"run": 3, "dump": 1, "load": 1}
+_MOST_DESCRIPTORS = max(_DESCRIPTORS.values())
+"""That come with an order: standard streams, or the file of a state; never a directory of the runner."""
 _STANDARD = 2
 
 
@@ -109,30 +110,31 @@ class Interpreter:
     def _answer(self, order: frames.Header) -> frames.Header:
         descriptors, self._descriptors = self._descriptors, []
         is_run = order["op"] == "run"
-        if len(descriptors) != (_OF_RUN if is_run else 1):
+        if len(descriptors) != _DESCRIPTORS.get(order["op"], 0):
             os._exit(LOST)  # code has left no room for descriptors
         answer = {"id": order["id"], "event": "done"}
         if is_run:
             return answer | self._run(order, descriptors)
         try:
-            return answer | self._about(order, Path(f"/proc/self/fd/{descriptors[0]}/{STATE}"))
+            return answer | self._about(order, *descriptors)
         except container.BadState as error:
             return answer | {"event": "failed", "code": "bad_state", "message": str(error)}
         except OSError as error:
             refused = refusal(error, STATE)
             return answer | {"event": "failed", "code": refused.code, "message": str(refused)}
         finally:
-            os.close(descriptors[0])
+            for descriptor in descriptors:
+                os.close(descriptor)
 
-    def _about(self, order: frames.Header, path: Path) -> dict[str, Any]:
+    def _about(self, order: frames.Header, descriptor: int = -1) -> dict[str, Any]:
         names = self._main.__dict__
         match order["op"]:
             case "variables":
                 return {"variables": variables.listing(names, self._skip)}
             case "dump":
-                return state.dump(names, self._skip, path, order["max_bytes"])
+                return state.dump(names, self._skip, descriptor, order["max_bytes"])
             case _:
-                return state.load(names, path) | self._standing()
+                return state.load(names, Path(f"/proc/self/fd/{descriptor}")) | self._standing()
 
     def _run(self, order: frames.Header, descriptors: Sequence[int]) -> dict[str, Any]:
         self._streams.open(descriptors)
@@ -155,7 +157,7 @@ class Interpreter:
 
     def _receive(self) -> frames.Header:
         while not self._received:
-            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _OF_RUN)
+            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _MOST_DESCRIPTORS)
             if not received:
                 os._exit(LOST)
             self._descriptors += descriptors

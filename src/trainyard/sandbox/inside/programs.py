@@ -4,7 +4,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainyard.sandbox.inside import artifacts, processes, workspace
@@ -62,13 +62,16 @@ class Program:
         phase: str = self._steps[0]["phase"]
         return phase
 
-    def start_next(self, cwd: str, env: Mapping[str, str], descriptors: Sequence[int]) -> "subprocess.Popen[bytes]":
+    def start_next(
+        self, cwd: str, env: Mapping[str, str], descriptors: Sequence[int], on_child: Callable[[], None]
+    ) -> "subprocess.Popen[bytes]":
         """Start the next step.
 
         Args:
             cwd: Where it starts.
             env: Its environment, beside what the program adds.
             descriptors: Its standard input, output and error.
+            on_child: Called in the new process before the program begins.
 
         Raises:
             CannotStart: There is no such program, or it cannot be run.
@@ -88,6 +91,7 @@ class Program:
                 stdout=descriptors[1],
                 stderr=descriptors[2],
                 start_new_session=True,
+                preexec_fn=on_child,  # safe: the runner has one thread
             )
         except OSError as error:
             raise CannotStart(argv[0], error) from error

@@ -176,7 +176,8 @@ def main(
     os.environ["PATH"] = environ.get("PATH", os.defpath)
     runner_interpreter.freeze_heap()
     spool = open_directory(spool_dir) if isinstance(spool_dir, str) else spool_dir
-    setup = Setup(workspace_dir, spool, scratch, tuple(mounts), tuple(libraries), dict(environ))
+    open_files = processes.take_descriptors()
+    setup = Setup(workspace_dir, spool, scratch, tuple(mounts), tuple(libraries), dict(environ), open_files)
     Runner(setup, control, control if writing is None else writing).serve()
 
 

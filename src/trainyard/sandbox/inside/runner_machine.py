@@ -31,6 +31,7 @@ class Setup:
         mounts: Those of its directories that lie in memory and are the box's alone.
         libraries: Directories with packages for the interpreter.
         environ: Of everything that runs.
+        open_files: Descriptors that each of its processes may have.
     """
 
     workspace: str
@@ -39,6 +40,7 @@ class Setup:
     mounts: tuple[str, ...]
     libraries: tuple[str, ...]
     environ: dict[str, str]
+    open_files: int
 
 
 class Machine:
@@ -69,6 +71,7 @@ class Machine:
 
     def _forget_all(self) -> None:
         """Give back, in a child, what is the runner's."""
+        self.bound_child()
         self.loop.close()
         self.wire.close()
         for output in self.outputs.values():
@@ -78,6 +81,10 @@ class Machine:
         """Replace an interpreter that speaks without being asked: its code plays it."""
         self.interpreter.distrust()
         self.restore_interpreter()
+
+    def bound_child(self) -> None:
+        """Lower, in a child, the limits that are higher for the runner."""
+        processes.bound_descriptors(self.setup.open_files)
 
     def restore_interpreter(self) -> None:
         """Put a new interpreter where one has ended against the will of the runner; the next report says so."""

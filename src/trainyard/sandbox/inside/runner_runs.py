@@ -13,10 +13,16 @@ from trainyard.sandbox.inside.outputs import READ_BYTES, Output
 from trainyard.sandbox.inside.programs import CannotStart, Program
 from trainyard.sandbox.inside.runner_jobs import Job
 from trainyard.sandbox.inside.runner_machine import Machine
+from trainyard.sandbox.inside.spool import STATE
+from trainyard.sandbox.inside.workspace import refusal
 
 _NO_PROCESS = 1 << 30
 _DAMAGED = b"The interpreter could not go on with what code has made of it. It was replaced; its variables are gone.\n"
 _STREAMS = ("stdout", "stderr")
+_FAILURES = ("bad_state", "invalid_path", "not_found", "workspace_full", "io_error")
+"""Codes with which an interpreter says that it has not done what it was asked."""
+_MOST = 1 << 31
+"""Of what is counted; code that plays its interpreter can name any number."""
 
 
 class Run(Job):
@@ -139,8 +145,8 @@ class Cell(Run):
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take how it ended; an answer to anything else comes from code that plays interpreter."""
-        told = (header.get("exit_code"), header.get("variables"))
-        if self._is_ended or header.get("id") != self.token or not all(isinstance(number, int) for number in told):
+        is_told = isinstance(header.get("exit_code"), int) and _is_count(header.get("variables"))
+        if self._is_ended or header.get("id") != self.token or not is_told:
             self.machine.interpreter.distrust()
             return
         self._results = _checked(header.get("results"))
@@ -193,7 +199,7 @@ class ProgramRun(Run):
         setup = self.machine.setup
         try:
             env = {**setup.environ, **self.order["env"]}
-            self._process = self._program.start_next(setup.workspace, env, self.descriptors)
+            self._process = self._program.start_next(setup.workspace, env, self.descriptors, self.machine.bound_child)
         except CannotStart as error:
             self.outputs["stderr"].feed(f"{error}\n".encode())
             self.end(exit_code=error.exit_code)
@@ -220,15 +226,26 @@ class ProgramRun(Run):
 class Question(Job):
     """Something that only the interpreter can answer, under the same limits as a run."""
 
+    def __init__(self, machine: Machine, order: Mapping[str, Any]) -> None:
+        super().__init__(machine, order)
+        self._told: dict[str, Any] | None = None
+        self._descriptors = list[int]()
+        if order["op"] == "dump":
+            self._descriptors.append(machine.spool.begin_state())
+        elif order["op"] == "load":
+            self._descriptors.append(_opened_state(machine))
+
     def start(self) -> None:
         """Ask."""
         asked = {"id": self.token} | {key: self.order[key] for key in ("op", "max_bytes") if key in self.order}
-        self.machine.interpreter.send(asked, [self.machine.spool.directory])
-        self._told: dict[str, Any] | None = None
+        self.machine.interpreter.send(asked, self._descriptors)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take the answer."""
-        is_meant = header.get("id") == self.token and header.get("event") in ("done", "failed")
+        is_failure = header.get("event") == "failed" and header.get("code") in _FAILURES
+        is_meant = header.get("id") == self.token and (is_failure or header.get("event") == "done")
         if self._is_ended or not is_meant:
             self.machine.interpreter.distrust()
         else:
@@ -237,16 +254,29 @@ class Question(Job):
 
     def answer(self, cpu_s: float, wall_s: float) -> None:
         """Hand the answer on, or say that there is none."""
+        if self.order["op"] == "dump":
+            self.machine.spool.end_state(is_whole=self._told is not None and self._told["event"] == "done")
         if self._told is None:
             why = self.reason or self.signal_name or f"exit code {self.exit_code}"
             message = f"the interpreter ended before it could answer ({why}); its variables are gone"
             self.machine.wire.send({"id": self.id, "event": "failed", "code": "interpreter_gone", "message": message})
             return
         told = self._told | {"id": self.id}
-        if isinstance(told.get("variables"), int):
+        if _is_count(told.get("variables")):
             self.machine.interpreter.variables = told.pop("variables")
             self.machine.interpreter.is_fresh = told.pop("is_fresh", False) is True
         self.machine.wire.send(_plain(told))
+
+
+def _opened_state(machine: Machine) -> int:
+    try:
+        return machine.spool.open_state()
+    except OSError as error:
+        raise refusal(error, STATE) from error
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and 0 <= number <= _MOST
 
 
 def _checked(results: object) -> list[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """The runner's own files: the whole output of the last run, and the state on its way in or out."""
 
+import contextlib
 import itertools
 import os
 from typing import BinaryIO
 
 STATE = "state"
+_NEW_STATE = "state.new"
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -33,6 +35,23 @@ class Spool:
             write_all(file.fileno(), content)
             file.seek(0)
             return os.dup(file.fileno())
+
+    def begin_state(self) -> int:
+        """Open a file for a new state, which takes its name by `end_state`; the caller closes the descriptor."""
+        self.end_state(is_whole=False)
+        return os.open(_NEW_STATE, _NEW, 0o600, dir_fd=self.directory)
+
+    def end_state(self, *, is_whole: bool) -> None:
+        """Put what `begin_state` has begun in the place of the last state, or remove it."""
+        with contextlib.suppress(FileNotFoundError):
+            if is_whole:
+                os.rename(_NEW_STATE, STATE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
+            else:
+                os.unlink(_NEW_STATE, dir_fd=self.directory)
+
+    def open_state(self) -> int:
+        """Open the state for reading; the caller closes the descriptor."""
+        return os.open(STATE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.directory)
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:

@@ -117,14 +117,14 @@ class _Pass:
             at = end
 
 
-def dump(namespace: dict[str, Any], skip: Collection[str], path: Path | str, max_bytes: int) -> dict[str, Any]:
-    """Write the variables of a namespace into a file; gives the fields of `types.orders.Dumped`.
+def dump(namespace: dict[str, Any], skip: Collection[str], descriptor: int, max_bytes: int) -> dict[str, Any]:
+    """Write the variables of a namespace into an open file; gives the fields of `types.orders.Dumped`.
 
     Names in `skip` and those with two underscores at both ends are left out silently, for every interpreter has them;
     so are those that are no identifiers.
 
     Raises:
-        OSError: The file cannot be written; none is left behind.
+        OSError: The file cannot be written.
     """
     variables = {name: value for name, value in list(namespace.items()) if _is_kept(name) and name not in skip}
     dropped: dict[str, str] = {}
@@ -136,7 +136,7 @@ def dump(namespace: dict[str, Any], skip: Collection[str], path: Path | str, max
             variables = {name: value for name, value in variables.items() if name not in rejected}
     finally:
         sys.setrecursionlimit(depth)
-    size_bytes, sha256 = _write(written.pieces(), Path(path))
+    size_bytes, sha256 = _write(written.pieces(), descriptor)
     return {"size_bytes": size_bytes, "sha256": sha256, "kept": list(variables), "dropped": _reasons(dropped)}
 
 
@@ -220,16 +220,12 @@ def _whole_header(descriptor: int) -> container.Header:
     return header
 
 
-def _write(pieces: Iterator[bytes | memoryview], path: Path) -> tuple[int, str]:
-    size_bytes, digest, temporary = 0, hashlib.sha256(), path.with_name(path.name + ".new")
-    try:
-        with temporary.open("wb") as file:
-            for piece in pieces:
-                size_bytes += file.write(piece)
-                digest.update(piece)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _write(pieces: Iterator[bytes | memoryview], descriptor: int) -> tuple[int, str]:
+    size_bytes, digest = 0, hashlib.sha256()
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        for piece in pieces:
+            size_bytes += file.write(piece)
+            digest.update(piece)
     return size_bytes, digest.hexdigest()
 
 

@@ -39,7 +39,11 @@ class Worker:
 
     def dump(self, path: str) -> dict[str, Any]:
         """Write a checkpoint."""
-        return state.dump(self.namespace, (), path, 256 << 20)
+        new = Path(f"{path}.new")
+        with new.open("wb") as file:
+            dumped = state.dump(self.namespace, (), file.fileno(), 256 << 20)
+        new.replace(path)
+        return dumped
 
     def load(self, path: str) -> dict[str, Any]:
         """Read a checkpoint."""

@@ -1,5 +1,6 @@
 """A namespace as the interpreter has one, for tests of what becomes of its values."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ def fresh(code: str = "") -> dict[str, Any]:
     return namespace
 
 
+def dump(namespace: dict[str, Any], skip: Collection[str], path: Path, max_bytes: int) -> dict[str, Any]:
+    """Dump into a file that takes its name when it is whole, as the runner has it done: the last may be mapped."""
+    new = path.with_name("new")
+    with new.open("wb") as file:
+        try:
+            return state.dump(namespace, skip, file.fileno(), max_bytes)
+        finally:
+            new.replace(path)
+
+
 def through(code: str, path: Path, max_bytes: int = 64 << 20) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Dump what code defines and load it elsewhere; gives the new namespace and both reports."""
-    dumped = state.dump(fresh(code), (), path, max_bytes)
+    dumped = dump(fresh(code), (), path, max_bytes)
     namespace = fresh()
     return namespace, dumped, state.load(namespace, path)
 

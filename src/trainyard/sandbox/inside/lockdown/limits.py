@@ -9,6 +9,8 @@ OWN_PROCESSES: Final = 2
 _STACK_BYTES: Final = 64 << 20
 _LOCKED_BYTES: Final = 64 << 10
 _SIGNALS: Final = 1024
+_RUNNER_DESCRIPTORS: Final = 65_536
+"""See `processes.take_descriptors`; the runner gives what it starts the lower one."""
 _DATA_FACTOR: Final = 4
 """Java, Go and Node set aside more than they use; what is used is counted for the whole box, by its runner."""
 
@@ -48,7 +50,6 @@ def apply(limits: Limits, *, counts_processes: bool) -> None:
         resource.RLIMIT_MEMLOCK: _LOCKED_BYTES,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NICE: 0,
-        resource.RLIMIT_NOFILE: limits.open_files,
         resource.RLIMIT_RTPRIO: 0,
         resource.RLIMIT_SIGPENDING: _SIGNALS,
     }
@@ -57,6 +58,7 @@ def apply(limits: Limits, *, counts_processes: bool) -> None:
     for kind, bar in bars.items():
         _lower(kind, bar, bar)
     _lower(resource.RLIMIT_STACK, 8 << 20, _STACK_BYTES)
+    _lower(resource.RLIMIT_NOFILE, limits.open_files, _RUNNER_DESCRIPTORS)
 
 
 def _lower(kind: int, soft: int, hard: int) -> None:
