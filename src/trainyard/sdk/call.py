@@ -1,10 +1,11 @@
 """One call of the interface as data, so that the blocking and the async client share everything but the waiting."""
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import IO, Any, Generic, TypeVar
 
 import httpx
 
@@ -12,6 +13,8 @@ from trainyard.sdk import errors, results
 
 R = TypeVar("R")
 E = TypeVar("E")
+
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class Call(Generic[R]):
         is_idempotent: Doing it twice is doing it once, so that it may be repeated when no answer came.
         headers: Beside those of the client.
         files: Sent as a form instead of the body, each under its name; they are opened when the call is made.
+        raw: A file whose bytes are the body; they are read while they are sent.
     """
 
     method: str
@@ -34,10 +38,15 @@ class Call(Generic[R]):
     is_idempotent: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    raw: Path | None = None
 
     @contextmanager
     def content(self) -> Iterator[dict[str, Any]]:
-        """Give what httpx takes of the body: JSON, or an open form whose fields precede its files."""
+        """Give what httpx takes of the body: JSON, an open file, or an open form whose fields precede its files."""
+        if self.raw is not None:
+            with self.raw.open("rb") as file:
+                yield {"content": file}
+            return
         if not self.files:
             yield {"json": self.body}
             return
@@ -47,6 +56,12 @@ class Call(Generic[R]):
                 for name, path in self.files.items()
             ]
             yield {"files": parts, "data": dict(self.body or {})}
+
+    @contextmanager
+    def async_content(self) -> Iterator[dict[str, Any]]:
+        """Give the same for a client on the event loop."""
+        with self.content() as content:
+            yield {name: _pieces(part) if name == "content" else part for name, part in content.items()}
 
     def result(self, response: httpx.Response) -> R:
         """Read the answer, or raise what it says."""
@@ -74,6 +89,11 @@ class StreamCall(Generic[E]):
     read: Callable[[str, results.Result], E | None]
     body: Mapping[str, object]
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+        yield piece
 
 
 def given(**fields: object) -> dict[str, object]:

@@ -154,7 +154,7 @@ class AsyncDoor(_Address):
         """Make a call and read its answer."""
         attempts = Attempts(call, self.retry)
         while True:
-            with attempts, errors.translated(), call.content() as content:
+            with attempts, errors.translated(), call.async_content() as content:
                 return call.result(await self.session.request(call.method, call.path, headers=call.headers, **content))
             await asyncio.sleep(attempts.pause_s)
 

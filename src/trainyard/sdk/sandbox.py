@@ -10,7 +10,7 @@ from trainyard.sdk.call import Call, R
 from trainyard.sdk.door import AsyncDoor, Door
 from trainyard.sdk.results import Result
 from trainyard.sdk.sandbox_calls import RunOptions
-from trainyard.sdk.sandbox_results import Execution, SandboxEvent, Stored
+from trainyard.sdk.sandbox_results import Execution, SandboxEvent, Stored, StoredEach
 
 
 class _Named:
@@ -31,7 +31,7 @@ class _Named:
         return self.session_id
 
     def _learn(self, answer: Result) -> None:
-        self.session_id = answer.get("session_id", self.session_id)
+        self.session_id = answer.get("session_id") or self.session_id
 
 
 class Session(_Named):
@@ -66,6 +66,13 @@ class Session(_Named):
         self._learn(stored)
         return stored
 
+    def upload_each(self, *paths: Path | str) -> StoredEach:
+        """Store files as `upload` does, each by itself; tells what became of every one."""
+        call = sandbox_calls.upload_each(*paths, session_id=self.session_id, entity_id=self.entity_id)
+        stored = self.client.send(call)
+        self._learn(stored)
+        return stored
+
     def download(self, file_id: str, target: Path | str) -> Path:
         """Fetch a file of the session to a path here."""
         return self.client.fetch(sandbox_calls.download_path(self.own_id, file_id), Path(target))
@@ -78,6 +85,7 @@ class Session(_Named):
     delete_file = OwnVerb(sandbox_calls.delete_file, Door.send)
     variables = OwnVerb(sandbox_calls.variables, Door.send)
     state = OwnVerb(sandbox_calls.state_info, Door.send)
+    import_state = OwnVerb(sandbox_calls.import_state, Door.send)
     delete_state = OwnVerb(sandbox_calls.delete_state, Door.send)
     reset = OwnVerb(sandbox_calls.reset, Door.send)
     interrupt = OwnVerb(sandbox_calls.interrupt, Door.send)
@@ -113,6 +121,13 @@ class AsyncSession(_Named):
         self._learn(stored)
         return stored
 
+    async def upload_each(self, *paths: Path | str) -> StoredEach:
+        """Store files as `Session.upload_each` does."""
+        call = sandbox_calls.upload_each(*paths, session_id=self.session_id, entity_id=self.entity_id)
+        stored = await self.client.send(call)
+        self._learn(stored)
+        return stored
+
     async def download(self, file_id: str, target: Path | str) -> Path:
         """Fetch a file of the session to a path here."""
         return await self.client.fetch(sandbox_calls.download_path(self.own_id, file_id), Path(target))
@@ -125,6 +140,7 @@ class AsyncSession(_Named):
     delete_file = OwnVerb(sandbox_calls.delete_file, AsyncDoor.send)
     variables = OwnVerb(sandbox_calls.variables, AsyncDoor.send)
     state = OwnVerb(sandbox_calls.state_info, AsyncDoor.send)
+    import_state = OwnVerb(sandbox_calls.import_state, AsyncDoor.send)
     delete_state = OwnVerb(sandbox_calls.delete_state, AsyncDoor.send)
     reset = OwnVerb(sandbox_calls.reset, AsyncDoor.send)
     interrupt = OwnVerb(sandbox_calls.interrupt, AsyncDoor.send)
@@ -153,6 +169,10 @@ class Sandbox:
     languages = Verb(sandbox_calls.languages, _send)
     sessions = Verb(sandbox_calls.list_sessions, _send)
 
+    inventory = Verb(sandbox_calls.inventory, _send)
+    kill = Verb(sandbox_calls.kill, _send)
+    collect = Verb(sandbox_calls.collect, _send)
+
 
 class AsyncSandbox:
     """The sandbox behind a client, awaited."""
@@ -175,3 +195,7 @@ class AsyncSandbox:
     run = Verb(sandbox_calls.run, _send)
     languages = Verb(sandbox_calls.languages, _send)
     sessions = Verb(sandbox_calls.list_sessions, _send)
+
+    inventory = Verb(sandbox_calls.inventory, _send)
+    kill = Verb(sandbox_calls.kill, _send)
+    collect = Verb(sandbox_calls.collect, _send)

@@ -3,12 +3,25 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
+from urllib.parse import quote
 
 from trainyard.sdk import results
+from trainyard.sdk.admin_calls import with_query
 from trainyard.sdk.call import Call, StreamCall, given
-from trainyard.sdk.sandbox_results import Execution, SandboxEvent, SessionInfo, StateInfo, Stored
+from trainyard.sdk.sandbox_results import (
+    Collected,
+    Execution,
+    Inventory,
+    OwnedSession,
+    SandboxEvent,
+    SessionInfo,
+    StateInfo,
+    Stored,
+    StoredEach,
+)
 
 _BASE = "/v1/code"
+_ADMINISTRATION = "/v1/admin/sandbox"
 
 
 class RunOptions(TypedDict, total=False):
@@ -61,7 +74,13 @@ def run_stream(
 def upload(*paths: Path | str, session_id: str | None = None, entity_id: str | None = None) -> Call[Stored]:
     """Store files, each under its name: all of them, or none."""
     fields = given(session_id=session_id, entity_id=entity_id)
-    return Call("POST", f"{_BASE}/upload", Stored, fields, files={Path(path).name: Path(path) for path in paths})
+    return Call("POST", f"{_BASE}/upload", Stored, fields, files=_by_name(paths))
+
+
+def upload_each(*paths: Path | str, session_id: str | None = None, entity_id: str | None = None) -> Call[StoredEach]:
+    """Store files, each by itself: one that is refused does not keep the others from it."""
+    fields = given(session_id=session_id, entity_id=entity_id)
+    return Call("POST", f"{_BASE}/upload/batch", StoredEach, fields, files=_by_name(paths))
 
 
 def list_files(session_id: str) -> Call[list[results.Result]]:
@@ -84,6 +103,11 @@ def variables(session_id: str) -> Call[list[results.Result]]:
 def state_info(session_id: str) -> Call[StateInfo]:
     """Tell what is known of the variables of a session."""
     return Call("GET", f"{_BASE}/state/{session_id}/info", StateInfo, is_idempotent=True)
+
+
+def import_state(session_id: str, path: Path | str) -> Call[results.Result]:
+    """Put a checkpoint that `export_state` has fetched in the place of a session's variables."""
+    return Call("POST", f"{_BASE}/state/{session_id}", results.Result, raw=Path(path), is_idempotent=True)
 
 
 def delete_state(session_id: str) -> Call[None]:
@@ -114,6 +138,36 @@ def download_path(session_id: str, file_id: str) -> str:
 def state_path(session_id: str) -> str:
     """Name where a checkpoint is fetched."""
     return f"{_BASE}/state/{session_id}"
+
+
+def inventory() -> Call[Inventory]:
+    """Show what runs in the sandbox; for administrators."""
+    return Call("GET", _ADMINISTRATION, _inventory, is_idempotent=True)
+
+
+def kill(session_id: str) -> Call[bool]:
+    """End the box of a session of your tenant; tells whether there was one. For administrators."""
+    path = f"{_ADMINISTRATION}/sessions/{quote(session_id, safe='')}/kill"
+    return Call("POST", path, lambda body: bool(body["killed"]), is_idempotent=True)
+
+
+def collect(stray_s: float | None = None) -> Call[Collected]:
+    """Remove sessions after their time, and contents of that age that nothing names; for administrators."""
+    return Call("POST", with_query(f"{_ADMINISTRATION}/gc", given(stray_s=stray_s)), Collected, is_idempotent=True)
+
+
+def _inventory(body: Mapping[str, Any]) -> Inventory:
+    return Inventory({**body, "sessions": [OwnedSession(session) for session in body["sessions"]]})
+
+
+def _by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
+    """Name files as they are named here; raises ValueError where two have one name, since one would be lost."""
+    named: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if path.name in named:
+            raise ValueError(f"{named[path.name]} and {path} have the same name; upload them into two sessions")
+        named[path.name] = path
+    return named
 
 
 def _nothing(method: str, path: str) -> Call[None]:

@@ -38,7 +38,8 @@ class Execution(Result):
 class SandboxEvent(Result):
     """One event of a run that is streamed: `event` and what came with it.
 
-    `stdout` and `stderr` have `text`; `result` has the fields of a notebook's output; `done` those of `Execution`.
+    `session` comes first and has the `session_id`; `stdout` and `stderr` have `text`; `result` has the fields of a
+    notebook's output; `done` those of `Execution`.
     """
 
     event: str
@@ -49,6 +50,18 @@ class Stored(Result):
 
     session_id: str
     files: list[Result]
+
+
+class StoredEach(Result):
+    """What became of each uploaded file: `files` has `status`, and `fileId` or `error`.
+
+    `session_id` is None where none could be stored and no session was named.
+    """
+
+    session_id: str | None
+    files: list[Result]
+    succeeded: int
+    failed: int
 
 
 class StateInfo(Result):
@@ -73,3 +86,25 @@ class SessionInfo(Result):
     memory_bytes: int
     files: int
     state_bytes: int
+
+
+class OwnedSession(SessionInfo):
+    """One session of a tenant, and whose it is."""
+
+    user: str
+    used_at: str
+    expires_at: str
+
+
+class Inventory(Result):
+    """What the sandbox has: the sessions of your tenant, the boxes of the process that answered."""
+
+    sessions: list[OwnedSession]
+    boxes: list[Result]
+
+
+class Collected(Result):
+    """How many sessions, and contents without a name, were removed."""
+
+    sessions: int
+    contents: int

@@ -121,6 +121,60 @@ def test_uploads_go_as_a_form_with_the_fields_first(tmp_path: Path) -> None:
     assert sent.index(b'name="entity_id"') < sent.index('filename="ä.csv"'.encode()) < sent.index(b"1,2")
 
 
+def test_two_files_of_one_name_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    wire = Wire(answer({}))
+    with blocking(wire) as client, pytest.raises(ValueError, match="have the same name"):
+        client.sandbox.session().upload(tmp_path / "a" / "x.csv", tmp_path / "b" / "x.csv")
+    assert wire.requests == []
+
+
+async def test_a_batch_tells_what_became_of_each_file_on_both_clients(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"1")
+    refused = {"session_id": None, "files": [{"status": "error", "filename": "a.csv"}], "succeeded": 0, "failed": 1}
+    wire = Wire(answer(refused))
+    with blocking(wire) as client:
+        session = client.sandbox.session(SESSION)
+        assert (session.upload_each(tmp_path / "a.csv").failed, session.session_id) == (1, SESSION)
+    async with asynchronous(wire) as other:
+        assert (await other.sandbox.session().upload_each(tmp_path / "a.csv")).files[0].status == "error"
+    assert {request.url.path for request in wire.requests} == {"/v1/code/upload/batch"}
+
+
+async def test_a_state_is_sent_as_the_bytes_of_its_file_on_both_clients(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 8192  # 2 MiB, more than one piece
+    (tmp_path / "state").write_bytes(content)
+    wire = Wire(httpx.ReadError("gone"), httpx.Response(201, json={"size": len(content), "hash": "a"}))
+    with blocking(wire) as client:
+        assert client.sandbox.session(SESSION).import_state(tmp_path / "state").size == len(content)
+    async with asynchronous(wire) as other:
+        assert (await other.sandbox.session(SESSION).import_state(str(tmp_path / "state"))).hash == "a"
+    assert [request.content == content for request in wire.requests] == [True] * 3  # the first was sent again
+    assert {f"{request.method} {request.url.path}" for request in wire.requests} == {f"POST /v1/code/state/{SESSION}"}
+
+
+ADMINISTRATION: list[tuple[str, tuple[Any, ...], str, Any, Any]] = [
+    ("inventory", (), "GET /v1/admin/sandbox", {"sessions": [{"user": "ada"}], "boxes": []},
+     {"sessions": [{"user": "ada"}], "boxes": []}),
+    ("kill", (SESSION,), f"POST /v1/admin/sandbox/sessions/{SESSION}/kill", {"killed": True}, True),
+    ("kill", ("a/b",), "POST /v1/admin/sandbox/sessions/a%2Fb/kill", {"killed": False}, False),
+    ("collect", (), "POST /v1/admin/sandbox/gc", {"sessions": 1, "contents": 2}, {"sessions": 1, "contents": 2}),
+    ("collect", (90,), "POST /v1/admin/sandbox/gc?stray_s=90", {"sessions": 0}, {"sessions": 0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("verb", "arguments", "line", "body", "expected"), ADMINISTRATION)
+async def test_a_verb_of_administration_on_both_clients(
+    verb: str, arguments: tuple[Any, ...], line: str, body: Any, expected: Any
+) -> None:
+    wire = Wire(answer(body))
+    with blocking(wire) as client:
+        assert getattr(client.sandbox, verb)(*arguments) == expected
+    assert f"{wire.requests[-1].method} {wire.requests[-1].url.raw_path.decode()}" == line
+    async with asynchronous(wire) as other:
+        assert await getattr(other.sandbox, verb)(*arguments) == expected
+    assert wire.requests[-1].url == wire.requests[-2].url.copy_with()
+
+
 async def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     wire = Wire(httpx.Response(200, content=b"abc"), httpx.Response(200, content=b"abc"), httpx.Response(404, json={}))
     with blocking(wire) as client:
@@ -137,16 +191,19 @@ async def test_a_download_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 async def test_a_streamed_run_tells_its_events_by_name() -> None:
-    wire = Wire(events(("stdout", {"text": "a"}), ("stderr", {"text": "b"}), ("done", ENDED)))
+    begun = ("session", {"session_id": SESSION})
+    wire = Wire(events(begun, ("stdout", {"text": "a"}), ("stderr", {"text": "b"}), ("done", ENDED)))
     with blocking(wire) as client:
         session = client.sandbox.session()
-        told = list(session.stream("…"))
-    assert [one.event for one in told] == ["stdout", "stderr", "done"]
-    assert (told[0].text, told[-1].exit_code, session.session_id) == ("a", 0, SESSION)
+        told = session.stream("…")
+        assert (next(told).event, session.session_id) == ("session", SESSION)
+        rest = list(told)
+    assert [one.event for one in rest] == ["stdout", "stderr", "done"]
+    assert (rest[0].text, rest[-1].exit_code) == ("a", 0)
     assert wire.body["stream"] is True
     async with asynchronous(wire) as other:
         again = other.sandbox.session()
-        assert [one.event async for one in again.stream("…")] == ["stdout", "stderr", "done"]
+        assert [one.event async for one in again.stream("…")] == ["session", "stdout", "stderr", "done"]
         assert again.session_id == SESSION
 
 
