@@ -19,6 +19,7 @@ from tests.contract.sandbox.backends.orders import read, run, shell
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import Backend, Box, Kept
 from trainyard.sandbox.inside import runner
+from trainyard.sandbox.types.orders import Reason
 
 ISOLATING = sorted(IMPLEMENTATIONS.keys() - {"fake"})
 pytestmark = [
@@ -145,6 +146,15 @@ async def test_a_full_workspace_is_an_error_of_the_code_and_of_nobody_else(box: 
 
     assert int(kept.stdout) in (errno.ENOSPC, errno.EFBIG)
     assert await printed(box, "os.remove('big')\nopen('small', 'w').write('x')\nprint('well')") == "well"
+
+
+async def test_files_without_end_end_the_run_or_fail(box: Box) -> None:
+    code = "import itertools\nfor n in itertools.count(): open(f'/tmp/{n}', 'w').close()"
+
+    kept = await run(box, code, memory_bytes=64 << 20, timeout_s=60)
+
+    assert kept.report.reason is Reason.MEMORY or b"No space left on device" in kept.stderr
+    assert kept.report.wall_s < 60
 
 
 async def test_process_1_and_code_have_no_privilege(cell: Box) -> None:

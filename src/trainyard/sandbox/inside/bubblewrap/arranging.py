@@ -27,7 +27,7 @@ _FILES: Final = Layer(
     "number of files",
     False,
     "bubblewrap bounds the bytes of what a box can write, not the files: sandbox.limits.workspace_files does not hold "
-    "in it; each file takes about 1 KiB of kernel memory, which a control group counts",
+    "in it; each file counts as 1 KiB of sandbox.limits.memory_bytes, which the runner watches",
     is_required=False,
 )
 
