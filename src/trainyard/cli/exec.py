@@ -129,11 +129,9 @@ def _run(place: Session, code: str, wish: RunOptions, *, is_shown: bool) -> Mapp
 
     def interrupt(_number: int, _frame: object) -> None:
         nonlocal interrupted
-        if interrupted or place.session_id is None:
+        if interrupted or place.session_id is None or not _interrupted(place):
             raise KeyboardInterrupt
         interrupted = True
-        with Client(place.client.api_key, place.client.base_url) as other:
-            other.sandbox.session(place.session_id).interrupt()
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -145,6 +143,12 @@ def _run(place: Session, code: str, wish: RunOptions, *, is_shown: bool) -> Mapp
     finally:
         signal.signal(signal.SIGINT, before)
     raise errors.Unavailable("the answer ended before the run did", code="stream_ended")
+
+
+def _interrupted(place: Session) -> bool:
+    """Interrupt what runs in a session, over a connection of its own; whether something ran."""
+    with Client(place.client.api_key, place.client.base_url) as other:
+        return other.sandbox.session(place.session_id).interrupt()
 
 
 def _fetch(place: Session, files: Iterable[Mapping[str, Any]], directory: Path) -> list[Path]:
@@ -175,5 +179,6 @@ def _exit_code(ended: Mapping[str, Any]) -> int:
     if ended["reason"] == "timeout":
         return TIMED_OUT
     if ended["signal"] is not None:
-        return 128 + int(signal.Signals[ended["signal"]])
+        known = signal.Signals.__members__.get(ended["signal"])
+        return 1 if known is None else 128 + known
     return int(ended["exit_code"] or 0) if ended["error"] is None or ended["exit_code"] else 1

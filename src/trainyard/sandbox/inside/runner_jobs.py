@@ -157,7 +157,7 @@ class Job:
         if self.status is None or not os.WIFSIGNALED(self.status):
             return None
         number = os.WTERMSIG(self.status)
-        return signal.Signals(number).name if number in signal.valid_signals() else f"SIG{number}"
+        return next((known.name for known in signal.Signals if known == number), f"SIG{number}")
 
     def _settle(self) -> None:
         """End all processes but the interpreter; comes again until there is none."""

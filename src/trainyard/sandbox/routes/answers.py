@@ -70,8 +70,16 @@ def fault(run: Executed) -> str | None:
         return f"{'stderr' if is_stderr else 'stdout'} length exceeded"
     if run.reason is not None:
         return _SAID[run.reason]
-    code = run.exit_code if run.signal is None else -signal.Signals[run.signal]
+    code = run.exit_code if run.signal is None else _negative(run.signal)
     return None if code == 0 else f"Sandbox exited with code {'unknown' if code is None else code}"
+
+
+def _negative(name: str) -> int | None:
+    """Write a signal as the exit code that Python's `subprocess` has for it; None for one that nobody knows."""
+    known = signal.Signals.__members__.get(name)
+    if known is not None:
+        return -known
+    return next((-number for number in signal.valid_signals() if name == f"SIG{int(number)}"), None)
 
 
 def _with_fault(run: Executed, error: str | None) -> str:

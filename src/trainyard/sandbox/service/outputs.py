@@ -189,4 +189,5 @@ class Outputs:
 
 def content_type(path: str) -> str:
     """Guess the type of a file by its name."""
-    return mimetypes.guess_type(path)[0] or "application/octet-stream"
+    # Behind a slash, since a name such as data:text/html,x would be read as a URL that brings its type along.
+    return mimetypes.guess_type(f"/{path}")[0] or "application/octet-stream"

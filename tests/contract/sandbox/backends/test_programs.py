@@ -61,7 +61,13 @@ async def test_one_that_is_no_program_is_said_to_be_none(box: Box) -> None:
 
 @pytest.mark.parametrize(
     ("code", "exit_code", "signal"),
-    [("kill -SEGV $$", None, "SIGSEGV"), ("kill -9 $$", None, "SIGKILL"), ("exit 255", 255, None), ("true", 0, None)],
+    [
+        ("kill -SEGV $$", None, "SIGSEGV"),
+        ("kill -9 $$", None, "SIGKILL"),
+        ("kill -40 $$", None, "SIG40"),  # of those without a name
+        ("exit 255", 255, None),
+        ("true", 0, None),
+    ],
 )
 async def test_how_it_ended_is_told(box: Box, code: str, exit_code: int | None, signal: str | None) -> None:
     report = (await shell(box, code)).report

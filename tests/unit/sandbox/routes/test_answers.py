@@ -21,6 +21,8 @@ def state(**changed: object) -> StateInfo:
         (ended(), None),
         (ended(exit_code=1), "Sandbox exited with code 1"),
         (ended(exit_code=None, signal="SIGKILL"), "Sandbox exited with code -9"),
+        (ended(exit_code=None, signal="SIG40"), "Sandbox exited with code -40"),  # a real-time signal has no name
+        (ended(exit_code=None, signal="SIGNORED"), "Sandbox exited with code unknown"),
         (ended(exit_code=None), "Sandbox exited with code unknown"),
         (ended(exit_code=None, signal="SIGKILL", reason=Reason.TIMEOUT), "Time limit exceeded"),
         (ended(exit_code=None, reason=Reason.CPU), "Time limit exceeded"),

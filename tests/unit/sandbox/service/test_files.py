@@ -325,3 +325,20 @@ async def test_only_an_administrator_sees_the_sessions_of_others(server: Server)
     assert len(await server.service.list_sessions(ADMIN, everyone=True)) == 1
     with pytest.raises(errors.Forbidden):
         await server.service.list_sessions(BERT, everyone=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("data:text/html,x", "application/octet-stream"),
+        ("data:text/html\r\nSet-Cookie: a,x", "application/octet-stream"),
+        ("data:image/svg+xml,x.csv", "text/csv"),
+        ("folder/page.html", "text/html"),
+    ],
+)
+async def test_a_name_that_looks_like_a_url_does_not_choose_its_type(server: Server, path: str, kind: str) -> None:
+    write = f"import os\npath = {path!r}\nos.makedirs(os.path.dirname(path), exist_ok=True)\nopen(path, 'w').close()"
+    done = await server.run(write)
+    _, uploaded = await server.service.upload(ANNA, uploads({path: "x"}))
+    assert [file.content_type for file in done.files] == [kind]
+    assert [one.file.content_type for one in uploaded if one.file is not None] == [kind]
