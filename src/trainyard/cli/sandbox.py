@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from trainyard.cli import options, output
+from trainyard.cli import options, output, sandbox_view
 from trainyard.core import settings
 from trainyard.core.datadir import DataDirectory
+from trainyard.sdk import Client
 
 app = typer.Typer(help="The code interpreter.", no_args_is_help=True)
 
@@ -55,6 +56,56 @@ def setup(
         output.json_line(facts | {"packages": made.installed})
         return
     output.plain(f"{'made' if is_new else 'nothing to do:'} {path} with {len(made.installed)} packages")
+
+
+@app.command()
+def ps(url: options.Url = None, key: options.Key = None, as_json: options.AsJson = False) -> None:
+    """List the sessions of your tenant, the one that was used last first, and the boxes of the server."""
+    with Client(key, url) as client:
+        found = client.sandbox.inventory()
+    if as_json:
+        output.json_line(found)
+    else:
+        sandbox_view.inventory(found)
+
+
+@app.command()
+def kill(
+    session: Annotated[list[str], typer.Argument(metavar="SESSION...", help="As `sandbox ps` shows it.")],
+    url: options.Url = None,
+    key: options.Key = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """End the interpreters of sessions, and what runs in them; files and the newest checkpoint stay."""
+    with Client(key, url) as client:
+        for one in session:
+            killed = client.sandbox.kill(one)
+            if as_json:
+                output.json_line({"session_id": one, "killed": killed})
+            else:
+                output.plain(f"{one} is ended" if killed else f"{one}: nothing ran")
+
+
+@app.command()
+def gc(
+    stray_s: Annotated[
+        float | None,
+        typer.Option(min=60, help="Age of contents without a name; an hour when left out.", show_default=False),
+    ] = None,
+    url: options.Url = None,
+    key: options.Key = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Remove what is over at once: expired sessions of all tenants, and contents that no file and no state names.
+
+    The server does it by itself every minute.
+    """
+    with Client(key, url) as client:
+        removed = client.sandbox.collect(stray_s)
+    if as_json:
+        output.json_line(removed)
+    else:
+        output.plain(f"removed: {removed.sessions} sessions, {removed.contents} contents")
 
 
 @contextlib.contextmanager

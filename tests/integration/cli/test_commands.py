@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -245,5 +246,6 @@ def test_the_doctor_looks_at_this_machine(trainyard: Run, tmp_path: Path, monkey
     assert [fact for fact in facts if fact["verdict"] == "failed"] == []
     monkeypatch.setenv("TRAINYARD_DATA_DIR", "/proc/nothing")
     shown = trainyard("doctor", code=9)
-    assert "ok  python" in shown
+    assert re.search(r"^ok  python +3\.", shown, re.MULTILINE)
+    assert re.search(r"^ok  sandbox: languages +py \(3\.", shown, re.MULTILINE)
     assert "make /proc writable or choose another with --data-dir" in shown
