@@ -5,7 +5,6 @@ by descriptor afterwards. A group is made with the box and removed when its last
 has left is removed by the next.
 """
 
-import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,14 +81,19 @@ def name_of(number: int) -> str:
     return f"{NAME}{os.getpid()}-{number}"
 
 
-def sweep(home: Home) -> None:
-    """Remove empty groups that zygotes have left which are dead; a living one may be about to use its own."""
+def sweep(home: Home) -> bool:
+    """Remove what dead zygotes have left, as far as it is empty; a living one may be about to use its own.
+
+    Returns:
+        Whether boxes of dead zygotes live on in theirs.
+    """
+    is_clean = True
     for directory in home.directories.values():
         for name in os.listdir(directory):  # noqa: PTH208 - of a descriptor
             maker = name.removeprefix(NAME).split("-")[0]
             if name.startswith(NAME) and not Path("/proc", maker).exists():
-                with contextlib.suppress(OSError):
-                    os.rmdir(name, dir_fd=directory)
+                is_clean &= remove(home, name)
+    return not is_clean
 
 
 def remove(home: Home, name: str) -> bool:

@@ -58,8 +58,6 @@ def run(arrange: Arrange) -> None:
     _point_input_nowhere()
     listener = _bind(assignment.socket) if assignment.socket else None
     home = cgroups.find(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text())
-    if home is not None:
-        cgroups.sweep(home)
     arranged = arrange(assignment, _host_ids(assignment), home)
     found = [*arranged.found, layers.cgroup(home)]
     plain = [layer.plain() for layer in found]

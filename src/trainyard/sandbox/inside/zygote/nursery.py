@@ -69,6 +69,7 @@ class Nursery:
         self._boxes: dict[int, Box] = {}
         self._made = 0
         self._emptied: list[Group] = []
+        self._has_orphans = home is not None
 
     @property
     def boxes(self) -> list[Box]:
@@ -159,9 +160,15 @@ class Nursery:
             self._emptied.append(group)
 
     @property
-    def has_left_groups(self) -> bool:
-        """Whether control groups wait for their last process to be gone."""
-        return bool(self._emptied)
+    def is_untidy(self) -> bool:
+        """Whether control groups wait for their last process to be gone, our own or those of dead zygotes."""
+        return bool(self._emptied) or self._has_orphans
+
+    def tidy(self) -> None:
+        """Remove the control groups that are empty by now."""
+        self._emptied = [group for group in self._emptied if not group.remove()]
+        if self._has_orphans and self._home is not None:
+            self._has_orphans = cgroups.sweep(self._home)
 
     def end_all(self) -> None:
         """End every box and wait until nothing of them is left."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 from trainyard.sandbox.inside.zygote.nursery import Box, Nursery
 
 _COMMAND_BYTES: Final = 4096
-_SWEEP_S: Final = 0.5
+_TIDY_S: Final = 0.5
 _ENDED: Final = "its process 1 has ended"
 
 
@@ -53,11 +53,11 @@ class Service:
     def serve(self) -> None:
         """Work until SIGTERM; returns when every box has ended."""
         while not self._is_over:
-            timeout_s = _SWEEP_S if self._nursery.has_left_groups else None
+            timeout_s = _TIDY_S if self._nursery.is_untidy else None
             for key, _events in self._selector.select(timeout_s):
                 key.data()
             if timeout_s is not None:
-                self._nursery.reap(self._ended)
+                self._nursery.tidy()
         self._nursery.end_all()
 
     def _watch(self, descriptor: int, call: Callable[[], None]) -> None:

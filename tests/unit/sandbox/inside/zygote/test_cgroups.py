@@ -130,9 +130,22 @@ def test_groups_of_dead_zygotes_are_swept(homes: list[Home], tmp_path: Path, nam
     assert home is not None
     (tmp_path / "memory/job" / name).mkdir()
 
-    cgroups.sweep(home)
+    is_left = cgroups.sweep(home)
 
     assert (tmp_path / "memory/job" / name).exists() != is_removed
+    assert not is_left
+
+
+def test_a_box_that_lives_on_is_swept_later(homes: list[Home], tmp_path: Path) -> None:
+    home = find(homes, *v1_tree(tmp_path, "/job", ("memory", "pids")))
+    assert home is not None
+    process = tmp_path / "memory/job" / f"{cgroups.NAME}4194305-1" / "a-process"
+    process.mkdir(parents=True)
+
+    before = cgroups.sweep(home)
+    process.rmdir()
+
+    assert (before, cgroups.sweep(home)) == (True, False)
 
 
 def v1_tree(root: Path, own: str, controllers: tuple[str, ...]) -> tuple[str, str]:
