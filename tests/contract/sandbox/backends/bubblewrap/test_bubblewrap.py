@@ -14,8 +14,9 @@ from tests.contract.sandbox.backends.local.grounds import Grounds, grounds
 from tests.contract.sandbox.backends.local.host import groups_of, is_there, owner_of, tree_of, until, until_gone
 from tests.contract.sandbox.backends.orders import run
 from trainyard.core import errors
+from trainyard.core.settings import SandboxSettings
 from trainyard.sandbox.backends.base import Box
-from trainyard.sandbox.backends.local import places
+from trainyard.sandbox.backends.local import LocalBackend, places
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -110,25 +111,54 @@ async def test_the_end_of_the_backend_leaves_no_process(ground: Grounds, tmp_pat
 
 HIDDEN = 'mount --bind /dev/null "$(command -v bwrap)"; exec "$@"'
 """Runs a command where bubblewrap cannot be run."""
+hides_programs = pytest.mark.skipif(os.getuid() != 0, reason="only root can hide a program from a process")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can hide a program from a process")
-async def test_without_bwrap_its_layers_do_not_hold_and_say_what_to_install(ground: Grounds) -> None:
-    chosen = settings(ground.home)
+async def without_bwrap(ground: Grounds, socket: Path | None) -> tuple[asyncio.subprocess.Process, bytes]:
+    """Start a zygote where bubblewrap is hidden; gives it, and what it is to be told."""
     command = places.command(None, "bubblewrap")
-    asked = await asyncio.create_subprocess_exec(
+    started = await asyncio.create_subprocess_exec(
         *("unshare", "--mount", "--propagation=private", "sh", "-ec", HIDDEN, "sh", *command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    told, _ = await asked.communicate(places.assignment(chosen, "lean", None, None).encode())
+    return started, places.assignment(settings(ground.home), "lean", None, socket).encode()
+
+
+@hides_programs
+async def test_without_bwrap_its_layers_do_not_hold_and_say_what_to_install(ground: Grounds) -> None:
+    zygote, order = await without_bwrap(ground, None)
+    told, _ = await zygote.communicate(order)
     layers = {layer["name"]: layer for layer in json.loads(told)}
 
-    assert asked.returncode == 0
+    assert zygote.returncode == 0
     for name in ("bubblewrap", "network namespace", "pid namespace", "private root"):
         assert not layers[name]["is_held"]
         assert layers[name]["is_required"]
     assert "the package is `bubblewrap`" in layers["bubblewrap"]["detail"]
+
+
+async def first_box(backend: LocalBackend) -> Box:
+    await backend.start()
+    return await backend.take("lean", "tenant")
+
+
+@hides_programs
+@pytest.mark.parametrize("allow_weaker", [False, True])
+async def test_without_bwrap_nothing_is_started(ground: Grounds, tmp_path: Path, allow_weaker: bool) -> None:
+    zygote, order = await without_bwrap(ground, places.socket_of(tmp_path, "lean"))
+    assert zygote.stdin is not None
+    zygote.stdin.write(order)
+    zygote.stdin.close()
+    chosen = SandboxSettings(backend="bubblewrap", warm=0, allow_weaker=allow_weaker)
+    backend = LocalBackend(chosen, tmp_path, has_packages=False, take_s=2.0)
+    try:
+        with pytest.raises(errors.TrainyardError, match="bwrap is not installed"):
+            await first_box(backend)
+    finally:
+        await backend.aclose()
+        zygote.terminate()
+        await zygote.wait()
 
 
 @pytest.mark.parametrize("place", ["/proc/keys", "/proc/timer_list", "/proc/kmsg", "/proc/sysrq-trigger"])
