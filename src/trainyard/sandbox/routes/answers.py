@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final
 
+from msgspec import structs
+
 from trainyard.core.principal import Principal
 from trainyard.sandbox.types import wire
-from trainyard.sandbox.types.domain import Executed, Shelf, StoredFile
+from trainyard.sandbox.types.domain import Executed, FileRef, Shelf, StoredFile
 from trainyard.sandbox.types.orders import Dropped, Reason, Result
 
 _SAID: Final = {
@@ -21,7 +23,9 @@ _SAID: Final = {
 """LibreChat knows all but the fourth, and words them for its users."""
 
 
-def executed(principal: Principal, run: Executed, *, echoes: bool = True) -> wire.ExecResponse:
+def executed(
+    principal: Principal, run: Executed, *, echoes: bool = True, refs: Sequence[FileRef] = ()
+) -> wire.ExecResponse:
     """Write how a run ended.
 
     Args:
@@ -29,9 +33,12 @@ def executed(principal: Principal, run: Executed, *, echoes: bool = True) -> wir
         run: The run.
         echoes: Whether inputs that stayed as they were are listed too; LibreChat's oldest clients take every file of an
             answer for a new one.
+        refs: Files that were asked for; an input that stayed as it was has the ids that it has there, by which clients
+            know it again.
     """
     error, state = fault(run), run.state
-    inherited = run.inherited if echoes else ()
+    asked_for = {ref.name: ref for ref in refs}
+    inherited = [_echo(principal, one, asked_for.get(one.path)) for one in run.inherited] if echoes else []
     return wire.ExecResponse(
         session_id=run.session_id,
         storage_session_id=run.session_id,
@@ -50,7 +57,7 @@ def executed(principal: Principal, run: Executed, *, echoes: bool = True) -> wir
         wall_s=round(run.wall_s, 6),
         cpu_s=round(run.cpu_s, 6),
         peak_memory_bytes=run.peak_memory_bytes,
-        files=[*(file(principal, one) for one in run.files), *(file(principal, one, True) for one in inherited)],
+        files=[*(file(principal, one) for one in run.files), *inherited],
         deleted_files=[one.path for one in run.deleted],
         logs=[file(principal, one) for one in run.logs],
         results=[output(result) for result in run.results],
@@ -107,6 +114,13 @@ def file(principal: Principal, stored: StoredFile, is_inherited: bool = False) -
         sha256=stored.sha256,
         inherited=is_inherited,
     )
+
+
+def _echo(principal: Principal, stored: StoredFile, ref: FileRef | None) -> wire.ExecFile:
+    if ref is not None:
+        shelf = ref.shelf or stored.shelf
+        stored = structs.replace(stored, id=ref.file_id, session_id=ref.session_id, shelf=shelf)
+    return file(principal, stored, is_inherited=True)
 
 
 def resource_id(principal: Principal, shelf: Shelf) -> str:

@@ -38,7 +38,7 @@ def route(service: SandboxService, path: str, name: str) -> HotRoute:
 
     async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream:
         wish = asked.execute(request, body)
-        write = partial(answers.executed, principal, echoes=asked.knows_inputs(body))
+        write = partial(answers.executed, principal, echoes=asked.knows_inputs(body), refs=wish.files)
         lines: list[bytes] = []
         run = partial(service.execute, principal, wish, request_id=request.request_id, on_admitted=lines.append)
         if not asked.is_streamed(request, body):

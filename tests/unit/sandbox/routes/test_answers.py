@@ -3,7 +3,7 @@ import pytest
 
 from tests.unit.sandbox.routes.executions import ADA, FILE, SESSION, ended, stored, stream
 from trainyard.sandbox.routes import answers
-from trainyard.sandbox.types.domain import Executed, Shelf, StateInfo
+from trainyard.sandbox.types.domain import Executed, FileRef, Shelf, StateInfo
 from trainyard.sandbox.types.orders import Dropped, Reason, Result
 
 
@@ -60,6 +60,23 @@ def test_inherited_files_are_marked_and_no_others() -> None:
         "resource_id": "ada", "kind": "user", "size": 3, "content_type": "text/plain", "sha256": "0" * 64,
     }  # fmt: skip
     assert (second["inherited"], second["kind"], second["resource_id"]) == (True, "agent", "a1")
+
+
+@pytest.mark.parametrize(
+    ("shelf", "version"),
+    [(Shelf(kind="skill", resource_id="s1", version="3"), {"version": 3}), (None, {})],
+)
+def test_an_inherited_file_has_the_ids_by_which_it_was_asked_for(shelf: Shelf | None, version: dict[str, int]) -> None:
+    ref = FileRef(session_id="S" * 21, file_id="F" * 21, name="old.txt", shelf=shelf)
+    run = ended(files=(stored("new.txt"),), inherited=(stored("old.txt"), stored("older.txt")))
+    new, old, older = (msgspec.to_builtins(file) for file in answers.executed(ADA, run, refs=[ref]).files)
+    assert (old["id"], old["session_id"], old["storage_session_id"]) == ("F" * 21, "S" * 21, "S" * 21)
+    expected = ("skill", "s1") if shelf else ("user", "ada")
+    assert (old["kind"], old["resource_id"], {"version": old["version"]} if "version" in old else {}) == (
+        *expected,
+        version,
+    )
+    assert new["id"] == older["id"] == FILE
 
 
 def test_inputs_are_left_out_for_clients_that_would_take_them_for_new_files() -> None:
