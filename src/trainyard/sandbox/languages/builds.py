@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -35,7 +35,8 @@ _HALF_WRITTEN_S: Final = 3600.0
 class Builds:
     """Runs programs, and spares the compiler the ones that it has made for the same tenant before.
 
-    A build is found by tenant, language, version, flags, machine and source. It was made in a box by code of that
+    A build is found by tenant, language, version, flags, machine, source, and whatever else a compiler can find in its
+    box: variables and files, which sources may include and compilers search. It was made in a box by code of that
     tenant, is only ever put into a box of that tenant, and is nothing to the server but bytes. The runner copied it
     before the program began, to where no code of the box reaches, so that no program changes what others get for it.
 
@@ -55,14 +56,26 @@ class Builds:
         order: Order,
         *,
         tenant: str,
+        files: Mapping[str, str] | None,
         stdin: bytes = b"",
         on_output: OnOutput | None = None,
     ) -> Kept:
-        """Run an order, compiled by this run or an earlier one; as `Box.run` beside that."""
+        """Run an order, compiled by this run or an earlier one; as `Box.run` beside that.
+
+        Args:
+            box: Where.
+            language: Of the code.
+            order: The run.
+            tenant: Whose.
+            files: Every file that the box has, as path and hash of its content; None where that is not known, since
+                code has run there: then it is compiled anew, and not kept.
+            stdin: As `Box.run`.
+            on_output: As `Box.run`.
+        """
         program = order.program
-        if program is None or program.artifact is None or self._max_bytes == 0:
+        if program is None or program.artifact is None or self._max_bytes == 0 or files is None:
             return await box.run(order, stdin, on_output)
-        path = self._directory / _key(tenant, language, order)
+        path = self._directory / _key(tenant, language, order, files)
         if await self._put(path, box):
             built = structs.replace(order, program=structs.replace(program, is_built=True))
             return await box.run(built, stdin, on_output)
@@ -137,8 +150,9 @@ def _facts(entries: Iterable[os.DirEntry[str]]) -> list[tuple[float, int, Path]]
     return facts
 
 
-def _key(tenant: str, language: Language, order: Order) -> str:
-    facts = (tenant, language.code, language.tools.version, platform.machine(), order.program, order.code)
+def _key(tenant: str, language: Language, order: Order, files: Mapping[str, str]) -> str:
+    tools = (language.code, language.tools.version, platform.machine())
+    facts = (tenant, *tools, order.program, order.code, sorted(order.env.items()), sorted(files.items()))
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 

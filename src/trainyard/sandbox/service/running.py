@@ -134,7 +134,7 @@ class Running:
             if told.on_session is not None:
                 await self._holding.store(live)  # whoever knows an id may use it, in another process too
                 told.on_session(live.id)
-            ended = await self._run(live, asked, told.on_event)
+            ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
         except asyncio.CancelledError:
             self._boxes.abandon(live)
             await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled"))
@@ -159,7 +159,9 @@ class Running:
         self._on_left(live)
         return self._executed(live, asked, readied, ended, before)
 
-    async def _run(self, live: LiveSession, asked: Asked, on_event: OnEvent | None) -> Ended:
+    async def _run(
+        self, live: LiveSession, asked: Asked, on_event: OnEvent | None, files: Mapping[str, str] | None
+    ) -> Ended:
         box = live.box
         assert box is not None
         live.is_running = True
@@ -169,6 +171,7 @@ class Running:
                 asked.language,
                 asked.order,
                 tenant=live.record.tenant,
+                files=files,
                 stdin=asked.request.stdin,
                 on_output=on_event,
             )
@@ -236,6 +239,11 @@ class Running:
             lost=readied.lost,
             state=live.state_info(self._parts.clock.now() + self._parts.settings.session_ttl_s),
         )
+
+
+def _known_files(live: LiveSession, readied: Readied) -> Mapping[str, str] | None:
+    """Tell what lies in a box that no code has been in, not even that of a checkpoint; None of any other."""
+    return dict(live.placed) if readied.is_new_runtime and live.state is None else None
 
 
 def _is_as_it_was(file: FileRecord, before: Mapping[str, FileRecord]) -> bool:

@@ -47,7 +47,7 @@ async def test_what_one_box_has_compiled_runs_in_another(backend: Backend, tmp_p
     cpu_s = []
     for _ in range(2):
         box = await backend.take("lean", "tenant")
-        kept = await builds.run(box, language, order, tenant="tenant", stdin=b"said\n")
+        kept = await builds.run(box, language, order, tenant="tenant", files={}, stdin=b"said\n")
         cpu_s.append(kept.report.cpu_s)
         assert (kept.stdout, kept.report.exit_code) == (b"one|two words said\n", 3)
         await box.close()

@@ -1,8 +1,9 @@
 """What is kept of compilers: how much, for how long, and nothing that is no program. Here a shell is the compiler."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import pytest_asyncio
@@ -51,11 +52,13 @@ async def _run(
     language: Language | None = None,
     code: str = SCRIPT,
     tenant: str = "lab",
+    files: Mapping[str, str] | None = MappingProxyType({}),
+    env: Mapping[str, str] = MappingProxyType({}),
 ) -> Kept:
     chosen = language or _language()
     prepared = chosen.prepare(code.replace("{}", name))
-    order = Order(code=prepared.code, program=prepared.program, timeout_s=20)
-    return await builds.run(box, chosen, order, tenant=tenant)
+    order = Order(code=prepared.code, program=prepared.program, timeout_s=20, env=env)
+    return await builds.run(box, chosen, order, tenant=tenant, files=files)
 
 
 def _names(directory: Path) -> list[str]:
@@ -108,6 +111,30 @@ async def test_another_version_flag_or_tenant_is_another_build(
     await _run(fake_box, builds)
     assert (await _run(fake_box, builds, language=language, tenant=tenant)).stderr == b"compiled\n"
     assert len(_names(builds_directory)) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "env"),
+    [({"a.h": "1" * 64}, {}), ({"b.h": "0" * 64}, {}), ({}, {}), ({"a.h": "0" * 64}, {"CPATH": "/mnt/data"})],
+)
+async def test_other_files_or_variables_are_another_build(
+    fake_box: Box, builds_directory: Path, files: Mapping[str, str], env: Mapping[str, str]
+) -> None:
+    builds = Builds(builds_directory, 1 << 20)
+    first = {"a.h": "0" * 64}
+    await _run(fake_box, builds, files=first)
+    assert (await _run(fake_box, builds, files=first)).stderr == b""
+    assert (await _run(fake_box, builds, files=files, env=env)).stderr == b"compiled\n"
+
+
+async def test_where_files_are_not_known_nothing_is_kept_and_nothing_taken(
+    fake_box: Box, builds_directory: Path
+) -> None:
+    builds = Builds(builds_directory, 1 << 20)
+    assert [(await _run(fake_box, builds, files=None)).stderr for _ in range(2)] == [b"compiled\n"] * 2
+    assert _names(builds_directory) == []
+    await _run(fake_box, builds)
+    assert (await _run(fake_box, builds, files=None)).stderr == b"compiled\n"
 
 
 async def test_without_room_nothing_is_kept(fake_box: Box, builds_directory: Path) -> None:

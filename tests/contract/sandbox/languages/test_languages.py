@@ -25,7 +25,7 @@ def _find(languages: Languages, code: str) -> Language:
 async def _run(box: Box, language: Language, code: str, builds: Builds | None = None, tenant: str = "lab") -> Kept:
     prepared = language.prepare(code)
     order = Order(code=prepared.code, program=prepared.program, args=("one", "two words"), timeout_s=60.0)
-    return await (builds or Builds(Path(), 0)).run(box, language, order, tenant=tenant, stdin=b"said\n")
+    return await (builds or Builds(Path(), 0)).run(box, language, order, tenant=tenant, files={}, stdin=b"said\n")
 
 
 def _kept_in(directory: Path) -> list[Path]:

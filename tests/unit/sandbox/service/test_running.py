@@ -4,8 +4,10 @@ import re
 
 import pytest
 
-from tests.unit.sandbox.service.conftest import ANNA, BERT, CARL, Server
+from tests.services import require
+from tests.unit.sandbox.service.conftest import ANNA, BERT, CARL, Make, Server, uploads
 from trainyard.core import errors
+from trainyard.sandbox.languages import Reach
 
 
 async def test_code_runs_and_its_session_has_a_name_that_clients_take(server: Server) -> None:
@@ -50,3 +52,18 @@ async def test_a_run_is_charged_with_its_work(server: Server) -> None:
     assert (charge.used.work.bytes_in, charge.used.work.bytes_out) == (15, 11)
     assert charge.used.work.cpu_s > 0
     assert charge.principal is ANNA
+
+
+async def test_a_program_is_compiled_again_when_a_file_that_it_includes_has_changed(make: Make) -> None:
+    server = make(reach=Reach())
+    await server.service.start()
+    if "c" not in {language.code for language in server.service.languages()}:
+        require.missing("gcc", "apt-get install gcc libc6-dev")
+    code = '#include <stdio.h>\n#include <value.h>\nint main() { printf("%d\\n", VALUE); }'
+    session, _ = await server.upload(value_h="#define VALUE 1")
+    said = []
+    for value in (1, 1, 2):
+        await server.service.upload(ANNA, uploads({"value.h": f"#define VALUE {value}"}), session_id=session)
+        done = await server.run(code, language="c", session_id=session, env={"CPATH": "."})
+        said.append(done.stdout)
+    assert said == ["1\n", "1\n", "2\n"]
