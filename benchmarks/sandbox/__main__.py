@@ -44,13 +44,12 @@ async def _measure(directory: Path, packages: Path, rounds: int) -> list[Result]
         sandbox = await stack.enter_async_context(ours.running(directory, packages))
         port = stack.enter_context(jupyter.server(directory))
         gateway = jupyter.Gateway(await stack.enter_async_context(jupyter.client(port)))
-        kernel = await stack.enter_async_context(gateway.kernel())
         shots = _one_shots(sandbox, gateway, python)
         alone, bursts = await _alone(shots, rounds), await _bursts(shots, rounds)
         results = [_versus(alone, bursts), *_rows("oneshot_ms", "alone", alone), *_rows("oneshot_ms", "10", bursts)]
         results += await _saturation(shots)
         results += await _pandas(sandbox, python, rounds)
-        results += await _sessions(sandbox, kernel, rounds)
+        results += await _sessions(sandbox, gateway, rounds)
         results += await _state(sandbox, python, directory)
         return results + await _density(sandbox)
 
@@ -134,13 +133,14 @@ async def _pandas(sandbox: Sandbox, python: Path, rounds: int) -> list[Result]:
     return [_row("pandas_first_ms", "alone", own, "bare python", bare)]
 
 
-async def _sessions(sandbox: Sandbox, kernel: jupyter.Kernel, rounds: int) -> list[Result]:
+async def _sessions(sandbox: Sandbox, gateway: jupyter.Gateway, rounds: int) -> list[Result]:
     session = await sandbox.session("x = 0")
-    await kernel.run("x = 0")
     own, theirs = [Latencies() for _ in range(rounds)], [Latencies() for _ in range(rounds)]
-    for one, other in zip(own, theirs, strict=True):
-        await timing.paced(partial(sandbox.run, "x += 1", session), 60, _GAP_S, one)
-        await timing.paced(partial(kernel.run, "x += 1"), 30, _GAP_S, other)
+    async with gateway.kernel() as kernel:  # no sooner: the gateway hangs up on a client that reads nothing
+        await kernel.run("x = 0")
+        for one, other in zip(own, theirs, strict=True):
+            await timing.paced(partial(sandbox.run, "x += 1", session), 60, _GAP_S, one)
+            await timing.paced(partial(kernel.run, "x += 1"), 30, _GAP_S, other)
     every = Latencies([ms for each in own for ms in each.ms])
     p99 = Result("session_p99_ms", "alone", every.percentile(0.99), "ms", None, None, 0.0)
     return [_row("session_ms", "alone", own, "jupyter kernel", theirs), p99]

@@ -66,7 +66,7 @@ class Sandbox:
 
     async def put_out(self, session_id: str) -> None:
         """End the interpreter of a session; its checkpoint stays."""
-        async with self.http.post(f"/sessions/{session_id}/evict") as answer:
+        async with self.http.post(f"/v1/admin/sandbox/sessions/{session_id}/kill") as answer:
             assert answer.status == 200, await answer.text()
 
     def memory_bytes(self) -> int:

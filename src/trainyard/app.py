@@ -23,7 +23,7 @@ from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.http import admin_keys, admin_tenants, admin_usage, me_usage, process, tls
 from trainyard.core.http.application import HttpParts, build_http
 from trainyard.core.http.dialects import Dialect
-from trainyard.core.http.forwarding import Forwarder
+from trainyard.core.http.forwarding import Forwarder, Neighbours
 from trainyard.core.http.hot import HotRoute
 from trainyard.core.idempotency import Idempotency
 from trainyard.core.ledger.reports import Reports
@@ -124,6 +124,7 @@ def build_server(
     boxes: Backend | None = None,
     clock: Clock | None = None,
     forwarder: Forwarder | None = None,
+    neighbours: Neighbours | None = None,
 ) -> Server:
     """Plug everything together; the database has to be migrated already (`bootstrap`).
 
@@ -133,6 +134,7 @@ def build_server(
         boxes: Where code runs; None = there is no sandbox.
         clock: Time.
         forwarder: Leads to the HTTP process that trains, where this is another one.
+        neighbours: All HTTP processes of this server, where there are several.
     """
     time = clock or SystemClock()
     database = opening.database(effective)
@@ -145,7 +147,8 @@ def build_server(
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
     sandbox = None
     if boxes is not None:
-        sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, collects=forwarder is None)
+        name = None if neighbours is None else neighbours.name
+        sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, collects=forwarder is None, name=name)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
     trains = training_signal.router(training)
     app = build_http(
@@ -154,9 +157,9 @@ def build_server(
         routers=[
             (trains, "signal"),
             *((router, "native") for router in _administration(effective, parts, accounts)),
-            *_routers(serving, sandbox),
+            *_routers(serving, sandbox, neighbours),
         ],
-        hot_routes=_hot_routes(serving, sandbox),
+        hot_routes=_hot_routes(serving, sandbox, neighbours),
         signed_paths=[SIGNED_PATH],
         code_paths=None if sandbox is None else sandbox_code.PATHS,
         body_bars=[] if sandbox is None else sandbox_code.body_bars(effective.sandbox.limits),
@@ -164,6 +167,7 @@ def build_server(
         lifespan=_lifespan(
             [
                 *([_Stage(training.recover)] if forwarder is None else [_Stage(end=forwarder.aclose)]),
+                *([] if neighbours is None else [_Stage(end=neighbours.aclose)]),
                 _Stage(end=blobs.aclose),
                 _Stage(end=contents.aclose),
                 _Stage(accounts.start, accounts.aclose),
@@ -202,17 +206,21 @@ def _lifespan(stages: Sequence[_Stage]) -> Lifespan[FastAPI]:
     return lifespan
 
 
-def _routers(serving: ServingService, sandbox: SandboxService | None) -> list[tuple[APIRouter, Dialect]]:
+def _routers(
+    serving: ServingService, sandbox: SandboxService | None, neighbours: Neighbours | None
+) -> list[tuple[APIRouter, Dialect]]:
     shown: list[tuple[APIRouter, Dialect]] = [(serving_openai.router(serving), "openai")]
     if sandbox is not None:
-        shown += [(router, "code") for router in sandbox_code.routers(sandbox)]
+        shown += [(router, "code") for router in sandbox_code.routers(sandbox, neighbours)]
         shown += [(sandbox_administration.router(sandbox), "native")]
     return shown
 
 
-def _hot_routes(serving: ServingService, sandbox: SandboxService | None) -> list[HotRoute]:
+def _hot_routes(
+    serving: ServingService, sandbox: SandboxService | None, neighbours: Neighbours | None
+) -> list[HotRoute]:
     served = [*serving_native.hot_routes(serving), *serving_openai.hot_routes(serving)]
-    return served if sandbox is None else [*served, *sandbox_code.hot_routes(sandbox)]
+    return served if sandbox is None else [*served, *sandbox_code.hot_routes(sandbox, neighbours)]
 
 
 def _training(
@@ -266,7 +274,14 @@ def _serving(
 
 
 def _sandbox(
-    effective: settings.Settings, parts: HttpParts, meter: Meter, boxes: Backend, contents: BlobStore, *, collects: bool
+    effective: settings.Settings,
+    parts: HttpParts,
+    meter: Meter,
+    boxes: Backend,
+    contents: BlobStore,
+    *,
+    collects: bool,
+    name: str | None,
 ) -> SandboxService:
     parts.readiness.register("sandbox", boxes.ping)
     return sandbox_opening.service(
@@ -278,6 +293,7 @@ def _sandbox(
         parts.clock,
         parts.metrics,
         collects=collects,
+        name=name,
     )
 
 
@@ -364,6 +380,7 @@ async def _serve(given: handover.Handover, effective: settings.Settings) -> None
         engines,
         boxes=_boxes(effective, Path(given.socket_directory)),
         forwarder=Forwarder(given.socket_of(0)) if given.worker else None,
+        neighbours=_neighbours(effective, given),
     )
 
     def reload() -> None:
@@ -387,6 +404,13 @@ async def _serve(given: handover.Handover, effective: settings.Settings) -> None
     finally:
         await engines.aclose()
         server.close()
+
+
+def _neighbours(effective: settings.Settings, given: handover.Handover) -> Neighbours | None:
+    if effective.server.workers == 1:
+        return None
+    others = {worker: given.socket_of(worker) for worker in range(effective.server.workers) if worker != given.worker}
+    return Neighbours(Path(given.socket_directory), given.worker, others.items())
 
 
 def _boxes(effective: settings.Settings, sockets: Path) -> Backend | None:

@@ -50,6 +50,7 @@ def service(
     *,
     reach: Reach | None = None,
     collects: bool = True,
+    name: str | None = None,
 ) -> SandboxService:
     """Plug the sandbox together; `start` has to follow.
 
@@ -63,6 +64,7 @@ def service(
         metrics: Of the server.
         reach: What of this machine boxes can see; None = what the settings say.
         collects: Whether this process removes what is over; the first of several does.
+        name: By which other processes of this machine reach this one.
     """
     sandbox = settings.sandbox
     seen = reach or Reach(packages=packages.find(settings))
@@ -75,7 +77,7 @@ def service(
         meter,
         clock,
         SandboxMetrics(metrics),
-        name_of_this_process(),
+        name_of_this_process(name),
     )
 
     async def discover() -> Languages:

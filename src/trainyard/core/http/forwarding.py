@@ -1,6 +1,7 @@
-"""Routes that only one of several HTTP processes can serve: the others hand the request on, both ways as a stream."""
+"""Requests that only one of several HTTP processes can serve: the others hand them on, both ways as a stream."""
 
-from collections.abc import AsyncGenerator
+import hashlib
+from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -9,6 +10,7 @@ from multidict import CIMultiDict
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
+from starlette.types import Scope
 from yarl import URL
 
 from trainyard.core import errors
@@ -22,6 +24,8 @@ _HOP_BY_HOP = frozenset(
 )
 """Headers that belong to one connection (RFC 9110, 7.6.1), and the host, which is a socket here."""
 _READ_HERE = frozenset({"content-length", "expect", "x-request-id"})
+HANDED_ON = "x-trainyard-handed-on"
+"""Header of a request that was handed on by a process which takes this one for the right one; once is enough."""
 _MADE_HERE = frozenset({"date", "server", "x-request-id"})
 
 
@@ -62,27 +66,48 @@ class Forwarder:
             await self._session.close()
 
     async def _forward(self, request: Request) -> Response:
-        scope = request.scope
+        request_id = request.scope.get("state", {}).get("request_id", "")
+        answer = await self.hand_on(request.scope, request.headers.items(), await request.body(), request_id)
+        if answer is None:
+            raise _away()
+        return answer
+
+    async def hand_on(
+        self, scope: Scope, headers: Iterable[tuple[str, str]], body: bytes, request_id: str
+    ) -> Response | None:
+        """Send a request to the other process; None, and nothing has happened, where nobody listens there.
+
+        Args:
+            scope: Of ASGI.
+            headers: As the client sent them, names in lower case.
+            body: Likewise.
+            request_id: That this process gave the request.
+
+        Raises:
+            errors.Unavailable: The other process has ended in the middle of it (code `worker_restarting`).
+        """
         # as it came: a path that was decoded once must not be decoded again
         target = scope.get("raw_path", scope["path"].encode()).decode("latin-1")
         if scope["query_string"]:
             target += "?" + scope["query_string"].decode("latin-1")
         try:
             answer = await self._opened().request(
-                request.method,
+                scope["method"],
                 URL(f"http://worker{target}", encoded=True),
-                headers=_headers(request),
-                data=await request.body() or None,
+                headers=_kept(headers, request_id),
+                data=body or None,
                 allow_redirects=False,
             )
+        except aiohttp.ClientConnectorError:
+            return None
         except aiohttp.ClientError as error:
             raise _away() from error
-        headers = {
+        told = {
             name: value
             for name, value in answer.headers.items()
             if name.lower() not in _HOP_BY_HOP and name.lower() not in _MADE_HERE
         }
-        return StreamingResponse(_body(answer), status_code=answer.status, headers=headers)
+        return StreamingResponse(_body(answer), status_code=answer.status, headers=told)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -95,12 +120,50 @@ class Forwarder:
         return self._session
 
 
-def _headers(request: Request) -> CIMultiDict[str]:
+class Neighbours:
+    """The HTTP processes of one server, as one of them sees the others.
+
+    Args:
+        sockets: Directory where they listen.
+        worker: Number of this one.
+        others: Numbers of the others.
+    """
+
+    def __init__(self, sockets: Path, worker: int, others: Iterable[tuple[int, Path]]) -> None:
+        self._server = hashlib.sha256(str(sockets).encode()).hexdigest()[:8]
+        self._worker = worker
+        self._forwarders = {self._named(other): Forwarder(socket) for other, socket in others}
+
+    @property
+    def name(self) -> str:
+        """Of this process among those of all servers."""
+        return self._named(self._worker)
+
+    def __bool__(self) -> bool:
+        """Whether there are others."""
+        return bool(self._forwarders)
+
+    def of(self, name: str) -> Forwarder | None:
+        """Find the way to one of them; None where it is this one, or of another server."""
+        return self._forwarders.get(name)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for forwarder in self._forwarders.values():
+            await forwarder.aclose()
+
+    def _named(self, worker: int) -> str:
+        return f"{self._server}.{worker}"
+
+
+def _kept(headers: Iterable[tuple[str, str]], request_id: str) -> CIMultiDict[str]:
     """Keep what the client sent, under the id that this process gave the request."""
-    named = {name.strip().lower() for name in request.headers.get("connection", "").split(",")}
+    sent = CIMultiDict(headers)
+    named = {name.strip().lower() for name in sent.get("connection", "").split(",")}
     dropped = _HOP_BY_HOP | _READ_HERE | named
-    kept = CIMultiDict((name, value) for name, value in request.headers.items() if name not in dropped)
-    kept["X-Request-ID"] = request.scope.get("state", {}).get("request_id", "")
+    kept = CIMultiDict((name, value) for name, value in sent.items() if name.lower() not in dropped)
+    kept["X-Request-ID"] = request_id
+    kept[HANDED_ON] = "1"
     return kept
 
 

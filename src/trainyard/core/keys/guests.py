@@ -19,3 +19,8 @@ def principal(way: Way, tenant: str, user: str, scopes: frozenset[str]) -> Princ
 def is_guest(key_id: str) -> bool:
     """Whether the id of a principal is that of a guest; those of keys begin with `key_`."""
     return key_id.startswith(_PREFIXES)
+
+
+def is_of_network(key_id: str) -> bool:
+    """Whether a guest has shown no credential at all."""
+    return key_id.startswith("net_")

@@ -6,11 +6,13 @@ from typing import Final
 from fastapi import APIRouter, Depends
 
 from trainyard.core.http import query
+from trainyard.core.http.forwarding import Neighbours
 from trainyard.core.http.hot import HotRoute
 from trainyard.core.http.middleware import BodyBar
 from trainyard.core.settings import SandboxLimits
 from trainyard.sandbox.routes import downloads, exec, files, languages, sessions, states, uploads
 from trainyard.sandbox.routes.access import PREFIXES
+from trainyard.sandbox.routes.neighbours import HandingOn
 from trainyard.sandbox.service import SandboxService
 
 PATHS: Final = re.compile(
@@ -24,20 +26,29 @@ _FORM_BYTES: Final = 64 << 10
 """What a form adds to one file: its head, and fields."""
 
 
-def hot_routes(service: SandboxService) -> list[HotRoute]:
-    """Make POST /exec, once for each base."""
-    return [exec.route(service, f"{prefix}/exec", _named("execute_code", prefix)) for prefix in PREFIXES]
+def hot_routes(service: SandboxService, neighbours: Neighbours | None = None) -> list[HotRoute]:
+    """Make POST /exec, once for each base.
+
+    Args:
+        service: Runs the code.
+        neighbours: Processes that answer for the sessions that they have live; None = this one is alone.
+    """
+    handing_on = HandingOn(service, neighbours)
+    return [exec.route(service, f"{prefix}/exec", _named("execute_code", prefix), handing_on) for prefix in PREFIXES]
 
 
-def routers(service: SandboxService) -> list[APIRouter]:
+def routers(service: SandboxService, neighbours: Neighbours | None = None) -> list[APIRouter]:
     """Make all other routes, once for each base; every one needs a credential with the scope `execute`."""
-    return [_router(service, prefix) for prefix in PREFIXES]
+    return [_router(service, prefix, HandingOn(service, neighbours)) for prefix in PREFIXES]
 
 
-def _router(service: SandboxService, prefix: str) -> APIRouter:
+def _router(service: SandboxService, prefix: str, handing_on: HandingOn) -> APIRouter:
     routes = APIRouter(prefix=prefix, tags=["sandbox"], dependencies=[Depends(query.only_known)])
-    for part in (uploads, files, downloads, states, sessions, languages):
+    for part in (uploads, files, downloads, languages):
         part.add(routes, service)
+    routes.route_class = handing_on.route_class()  # of those that are added from here on: they tell of what is live
+    for tending in (states, sessions):
+        tending.add(routes, service)
     return routes
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Final
 
 from msgspec import Struct
+from starlette.responses import Response
 
 from trainyard.core import errors
 from trainyard.core.http import leaving
@@ -12,6 +13,7 @@ from trainyard.core.http.hot import HotRoute, Reply, Request, Stream, hot_route
 from trainyard.core.principal import Principal
 from trainyard.sandbox.routes import answers, asked
 from trainyard.sandbox.routes.events import RunEvents
+from trainyard.sandbox.routes.neighbours import HandingOn
 from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types import wire
 
@@ -27,17 +29,21 @@ EVENTS: Final[Mapping[str, type[Struct]]] = {
 """Structs of the events of a stream, by their names."""
 
 
-def route(service: SandboxService, path: str, name: str) -> HotRoute:
+def route(service: SandboxService, path: str, name: str, handing_on: HandingOn) -> HotRoute:
     """Make the route.
 
     Args:
         service: Runs the code.
         path: Where.
         name: Of the operation in the OpenAPI document.
+        handing_on: To the process that has the session.
     """
 
-    async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream:
+    async def execute(request: Request, body: wire.ExecRequest, principal: Principal) -> Reply | Stream | Response:
         wish = asked.execute(request, body)
+        elsewhere = await handing_on.run(request, principal, wish.session_id, wish.entity_id)
+        if elsewhere is not None:
+            return elsewhere
         write = partial(answers.executed, principal, echoes=asked.knows_inputs(body), refs=wish.files)
         lines: list[bytes] = []
         run = partial(service.execute, principal, wish, request_id=request.request_id, on_admitted=lines.append)

@@ -61,6 +61,7 @@ class SandboxService:
         self._collects = collects
         contents, access = Contents(parts), Access(parts)
         holding, outputs = Holding(parts), Outputs(parts, contents)
+        self._holding = holding
         checkpoints = Checkpoints(parts, contents, outputs)
         boxes = Boxes(parts, holding, checkpoints)
         self._keeping = Keeping(parts, holding, boxes, checkpoints)
@@ -127,6 +128,19 @@ class SandboxService:
             errors.Unavailable: There is no box to be had, or database or blobs are away.
         """
         return await self._running.execute(principal, request, on_event, request_id, on_admitted, on_session)
+
+    async def held_by(
+        self, session_id: str | None, principal: Principal | None = None, entity_id: str | None = None
+    ) -> str | None:
+        """Name the other process of this machine that has a session live; None where there is none.
+
+        Args:
+            session_id: Of the session, whoever owns it.
+            principal: The owner of `entity_id`, which counts where there is no id.
+            entity_id: His name for the session.
+        """
+        named = None if principal is None or entity_id is None else (principal, entity_id)
+        return await self._holding.held_by(session_id, named)
 
     async def interrupt(self, principal: Principal, session_id: str) -> bool:
         """Send SIGINT to what runs in a session; its variables stay. False where nothing runs."""

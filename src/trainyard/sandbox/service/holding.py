@@ -91,6 +91,29 @@ class Holding:
             raise unknown_session()
         return record
 
+    async def held_by(self, session_id: str | None, of: tuple[Principal, str] | None) -> str | None:
+        """Name the process of this machine that has a session; None where it is this one, or none that lives.
+
+        Args:
+            session_id: Of the session.
+            of: Its owner and his name for it, where it has no id.
+        """
+        parts = self._parts
+        if session_id is not None:
+            live = self.sessions.get(session_id)
+            if live is not None and live.hold is not None and parts.clock.monotonic() < live.held_until_s:
+                return None
+            record = await parts.stored(parts.sessions.find, session_id)
+        elif of is not None:
+            principal, entity_id = of
+            asked = (principal.tenant, principal.user, entity_id, parts.clock.now())
+            record = await parts.stored(parts.sessions.newest, *asked)
+        else:
+            return None
+        if record is None or record.holder in (None, parts.holder) or (record.lease_until or 0.0) <= parts.clock.now():
+            return None
+        return _neighbour(record.holder)
+
     @asynccontextmanager
     async def entered(self, principal: Principal, session_id: str) -> AsyncIterator[LiveSession]:
         """Have a session of the caller for oneself, in this process; waits in line.
@@ -251,9 +274,13 @@ def _busy() -> errors.Conflict:
 # ---------------------------------------------------------------------- who holds
 
 
-def name_of_this_process() -> str:
-    """Name this process so that others of this machine can tell whether it still lives."""
-    return f"{_place()}:{os.getpid()}:{_began(os.getpid())}:{secrets.token_hex(4)}"
+def name_of_this_process(name: str | None = None) -> str:
+    """Name this process so that others of this machine can tell whether it still lives.
+
+    Args:
+        name: By which others of this machine reach it.
+    """
+    return f"{_place()}:{os.getpid()}:{_began(os.getpid())}:{name or secrets.token_hex(4)}"
 
 
 def is_dead(holder: str) -> bool:
@@ -262,6 +289,14 @@ def is_dead(holder: str) -> bool:
     pid, _, _ = rest.partition(":")
     began = rest.split(":")[1] if rest.count(":") == 2 else None
     return place == _place() and began is not None and pid.isdecimal() and _began(int(pid)) != began
+
+
+def _neighbour(holder: str) -> str | None:
+    """Read by what name a living process of this machine is reached."""
+    place, _, rest = holder.partition(":")
+    if place != _place() or rest.count(":") != 2 or is_dead(holder):
+        return None
+    return rest.split(":")[2]
 
 
 @functools.cache
