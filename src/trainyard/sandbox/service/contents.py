@@ -43,7 +43,8 @@ class Contents:
         """Run a transaction that names contents which were just put.
 
         A content of which the last other name went away meanwhile may be on its way out: then this waits, and whether
-        it is there in the end is looked up after it has a name.
+        it is there in the end is looked up after it has a name. Those that get no name, such as where the tenant has no
+        room for them, are removed.
 
         Raises:
             errors.Unavailable: One is gone (code `content_lost`); putting it again helps.
@@ -56,12 +57,20 @@ class Contents:
             except Doomed as doomed:
                 if waited_s >= _PATIENCE_S:
                     raise lost() from doomed
+            except BaseException:
+                self.drop(contents)
+                raise
             await asyncio.sleep(_WAIT_S)
             waited_s += _WAIT_S
         for sha256 in set(contents):
             if not await self._parts.blobs.exists(sha256):
                 raise lost()
         return done
+
+    def drop(self, contents: Collection[str]) -> None:
+        """Remove in the background, of contents that were put in vain, those that nobody names."""
+        if contents:
+            self._parts.finish(self.collect_later(list(contents)))
 
     async def collect(self, contents: Collection[str]) -> int:
         """Remove those that nobody names; returns how many."""

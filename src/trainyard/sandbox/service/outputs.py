@@ -2,7 +2,7 @@
 
 import asyncio
 import mimetypes
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from trainyard.core import errors
@@ -120,12 +120,14 @@ class Outputs:
         found: dict[str, Blob] = {}
         failed: dict[str, str] = {}
         turn = asyncio.Semaphore(_AT_ONCE)
-        most = self._parts.limits.file_bytes if place == "data" else self._parts.limits.log_bytes + 1
+        limits = self._parts.limits
+        most = limits.file_bytes if place == "data" else limits.log_bytes + 1
+        room = _Room(limits.workspace_bytes if place == "data" else 2 * most)
 
         async def fetch(path: str) -> None:
             async with turn:
                 try:
-                    found[path] = await self._contents.put(box.get(place, path), most, "produced")
+                    found[path] = await self._contents.put(room.filled(box.get(place, path)), most, "produced")
                 except (errors.TooLarge, errors.Conflict) as error:
                     failed[path] = error.message
                 except errors.NotFound:
@@ -135,8 +137,11 @@ class Outputs:
             async with asyncio.TaskGroup() as group:
                 for path in wanted:
                     group.create_task(fetch(path))
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None  # mostly all the same: the box or the store is gone
+        except BaseException as error:
+            self._contents.drop({blob.sha256 for blob in found.values()})
+            if isinstance(error, BaseExceptionGroup):
+                raise error.exceptions[0] from None  # mostly all the same: the box or the store is gone
+            raise
         return {path: found[path] for path in wanted if path in found}, failed
 
     def _new(self, live: LiveSession, path: str, blob: Blob, role: Role) -> NewFile:
@@ -185,6 +190,27 @@ class Outputs:
             live.files.pop(file.path, None)
         parts.finish(self._contents.collect_later(saved.freed))
         return saved
+
+
+class _Room:
+    """What all files of one fetch may have together: a file with holes is longer than what it takes in the box.
+
+    Args:
+        max_bytes: Of them all.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._left_bytes = max_bytes
+
+    async def filled(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Pass pieces on as long as there is room; raises errors.TooLarge (code `too_large_together`) then."""
+        async for piece in pieces:
+            self._left_bytes -= len(piece)
+            if self._left_bytes < 0:
+                raise errors.TooLarge(
+                    f"the files of one run may have {self._max_bytes} bytes together", code="too_large_together"
+                )
+            yield piece
 
 
 def content_type(path: str) -> str:

@@ -342,3 +342,22 @@ async def test_a_name_that_looks_like_a_url_does_not_choose_its_type(server: Ser
     _, uploaded = await server.service.upload(ANNA, uploads({path: "x"}))
     assert [file.content_type for file in done.files] == [kind]
     assert [one.file.content_type for one in uploaded if one.file is not None] == [kind]
+
+
+async def test_files_with_holes_are_no_way_to_fill_the_disk(make: Make) -> None:
+    server = make(limits=SandboxLimits(workspace_bytes=1 << 20))
+    await server.service.start()
+    done = await server.run("for n in range(4):\n    open(f'{n}.bin', 'w').truncate(700_000 + n)")
+    assert len(done.files) == 1
+    assert set(done.failed_files.values()) == {"the files of one run may have 1048576 bytes together"}
+    assert len(done.failed_files) == 3
+
+
+async def test_outputs_and_states_for_which_there_is_no_room_do_not_stay_on_the_disk(make: Make) -> None:
+    server = make(limits=SandboxLimits(stored_bytes=1 << 20))
+    await server.service.start()
+    done = await server.run("import os\nx = os.urandom(2 << 20)\nopen('a.bin', 'wb').write(x)")
+    assert "do not fit" in done.failed_files["a.bin"]
+    assert (await server.service.state_info(ANNA, done.session_id)).sha256 is None
+    await server.service.aclose()
+    assert [blob async for blob in server.blobs.stored(min_age_s=0)] == []
