@@ -95,11 +95,12 @@ class Pool:
             self._ready.append(caller.result())
 
     async def stop(self) -> None:
-        """Make no more boxes; those that are ready belong to the ward."""
-        tasks = [*self._making, *([self._filling] if self._filling else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Make no more boxes, and wait for those that are being made; what is ready belongs to the ward."""
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.wait([self._filling])
+        if self._making:
+            await asyncio.wait(self._making)
 
     # ----------------------------------------------------------------- filling
     async def _fill(self) -> None:
@@ -137,9 +138,7 @@ class Pool:
 
     async def _make(self) -> None:
         try:
-            held = await self._ward.admit(self._link, self._flavor)
-            if not self._callers:
-                await self._ward.warm_up(held)
+            held = await self._ward.admit(self._link, self._flavor, is_warm=not self._callers)
         except errors.Unavailable as error:
             self._tell(error)
             self._failure = error

@@ -8,9 +8,10 @@ import signal
 from dataclasses import dataclass, field
 from typing import Final
 
+from trainyard.core import errors
 from trainyard.sandbox.backends.base import Running
 from trainyard.sandbox.backends.box import RunnerBox
-from trainyard.sandbox.backends.local.link import Link
+from trainyard.sandbox.backends.local.link import Link, Opened
 from trainyard.sandbox.types.orders import Flavor, Order
 
 _NOTHING: Final = Order(code="", timeout_s=5.0)
@@ -53,16 +54,31 @@ class Ward:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any of them works on something."""
-        return any(held.box.is_busy for held in self._held.values())
+        """Whether any that is taken works on something."""
+        return any(held.is_taken and held.box.is_busy for held in self._held.values())
 
-    async def admit(self, link: Link, flavor: Flavor) -> Held:
+    async def admit(self, link: Link, flavor: Flavor, *, is_warm: bool) -> Held:
         """Have a box made and take it in.
 
+        Args:
+            link: To the zygote that makes it.
+            flavor: Of that zygote.
+            is_warm: Whether it runs nothing once: the pages that a first run copies from the zygote are its own then.
+
         Raises:
-            errors.Unavailable: None can be made (code `sandbox_unavailable`).
+            errors.Unavailable: None can be made.
         """
-        opened = await link.open()
+        held = await self._connect(await link.open(), flavor)
+        if is_warm:
+            try:
+                await held.box.run(_NOTHING)
+            except errors.TrainyardError as error:
+                await held.box.close()
+                message = f"a fresh box of the sandbox does not run: {error.message}"
+                raise errors.Unavailable(message, code="sandbox_unavailable", retry_after_s=1.0) from error
+        return held
+
+    async def _connect(self, opened: Opened, flavor: Flavor) -> Held:
         box_id = f"{flavor}-{opened.pid}"
 
         async def end() -> None:
@@ -85,14 +101,6 @@ class Ward:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(held.pidfd, signal.SIGKILL)
             await held.gone.wait()
-
-    async def warm_up(self, held: Held) -> None:
-        """Run nothing once: the pages that a first run copies from the zygote are the box's own from then on.
-
-        Raises:
-            errors.Unavailable: The box has ended (code `box_gone`).
-        """
-        await held.box.run(_NOTHING)
 
     def _ended(self, held: Held) -> None:
         asyncio.get_running_loop().remove_reader(held.pidfd)

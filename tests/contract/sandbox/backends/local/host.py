@@ -1,6 +1,7 @@
 """What the host shows of boxes: their processes, their memory, their control groups."""
 
 import asyncio
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -78,8 +79,10 @@ async def until_gone(pids: Iterable[int]) -> None:
 
 
 def groups_of(zygote: int) -> list[Path]:
-    """Control groups that this zygote has made and not removed."""
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/{cgroups.NAME}{zygote}-*") if path.is_dir()]
+    """Control groups that this zygote has made and not removed; others may come and go meanwhile."""
+    prefix = f"{cgroups.NAME}{zygote}-"
+    walked = os.walk("/sys/fs/cgroup")
+    return [Path(above, name) for above, names, _files in walked for name in names if name.startswith(prefix)]
 
 
 def memory_of(pid: int) -> Iterator[bytes]:
