@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import structlog
 
-from trainyard.core import errors
+from trainyard.core import disk, errors
 from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.service.contents import Contents
 from trainyard.sandbox.service.live import LiveSession
@@ -16,6 +16,7 @@ from trainyard.sandbox.types.orders import Dropped, Dumped
 _log = structlog.get_logger("sandbox")
 
 _ATTEMPTS = 3
+_NO_BLOBS = "blobs_unavailable"
 
 
 class Checkpoints:
@@ -34,14 +35,24 @@ class Checkpoints:
             tenant has no room, the session is another's by now, or the box has died, is not waited for.
         """
         try:
-            await self._outputs.keep_pending(live)
-            if live.is_dirty:
-                await self._write_state(live)
+            await self.save(live)
+        except errors.TrainyardError as error:
+            return not live.has_live_box or not isinstance(error, errors.Unavailable)
+        return True
+
+    async def save(self, live: LiveSession) -> None:
+        """As `write`, for somebody who waits for it; raises errors.TrainyardError where it could not be written."""
+        try:
+            try:
+                await self._outputs.keep_pending(live)
+                if live.is_dirty:
+                    await self._write_state(live)
+            except OSError as error:
+                raise disk.full(error) or errors.Unavailable("Blobs cannot be written", code=_NO_BLOBS) from error
         except errors.TrainyardError as error:
             _log.warning("checkpoint_failed", session=live.id, code=error.code, reason=error.message)
             self._parts.metrics.checkpoints.of("failed").inc()
-            return not live.has_live_box or not isinstance(error, errors.Unavailable)
-        return True
+            raise
 
     async def forget(self, live: LiveSession) -> None:
         """Remove the checkpoint of a session whose interpreter has nothing any more."""

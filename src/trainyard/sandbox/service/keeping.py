@@ -19,6 +19,9 @@ _TICK_S = 0.25
 """How soon another process gets a session that it wants, and an interrupt through another process arrives."""
 
 _RENEW_S = 2.5
+_AGAIN_S = 2.0
+"""After a checkpoint that could not be written since database or blobs were away."""
+
 _CHECKPOINTS_AT_ONCE = 2
 """Cores are for runs."""
 
@@ -52,7 +55,10 @@ class Keeping:
         self._timers.clear()
         try:
             async with asyncio.timeout(drain_s):
-                await asyncio.gather(*(self._end(live, "shutdown") for live in self._boxes.with_boxes()))
+                ends = (self._end(live, "shutdown") for live in self._boxes.with_boxes())
+                for fault in await asyncio.gather(*ends, return_exceptions=True):
+                    if fault is not None:  # one session keeps no other from its checkpoint
+                        _log.error("session_not_ended", exc_info=fault)
         except TimeoutError:
             _log.error("checkpoints_unfinished", sessions=len(self._boxes.with_boxes()))
         for live in self._boxes.with_boxes():
@@ -62,12 +68,15 @@ class Keeping:
         """Look after a session in which code has run."""
         if live.box is None:
             return
-        if (live.is_dirty or live.pending) and live not in self._timers:
-            wait_s = self._parts.settings.checkpoint_s
-            self._timers[live] = asyncio.get_running_loop().call_later(wait_s, self._fire, live)
+        if live.is_dirty or live.pending:
+            self._arm(live, self._parts.settings.checkpoint_s)
         self._parts.finish(self._measure(live))
 
     # ------------------------------------------------------------------ checkpoints
+
+    def _arm(self, live: LiveSession, wait_s: float) -> None:
+        if live not in self._timers:
+            self._timers[live] = asyncio.get_running_loop().call_later(wait_s, self._fire, live)
 
     def _fire(self, live: LiveSession) -> None:
         self._timers.pop(live, None)
@@ -75,8 +84,8 @@ class Keeping:
 
     async def _checkpoint(self, live: LiveSession) -> None:
         async with live.lock, self._turn:
-            if not live.is_gone and live.has_live_box:
-                await self._checkpoints.write(live)
+            if not live.is_gone and live.has_live_box and not await self._checkpoints.write(live):
+                self._arm(live, max(_AGAIN_S, self._parts.settings.checkpoint_s))
 
     # ------------------------------------------------------------------ memory and time
 

@@ -43,8 +43,8 @@ class Stating:
         live = self._holding.sessions.get(session_id)
         if live is not None and live.is_dirty:
             async with self._holding.locked(live):
-                if not live.is_gone:
-                    await self._checkpoints.write(live)
+                if not live.is_gone and live.has_live_box:
+                    await self._checkpoints.save(live)
         state = await self._parts.stored(self._parts.states.find, session_id)
         if state is None:
             raise errors.NotFound("This session has no state", code="state_not_found", param="session_id")

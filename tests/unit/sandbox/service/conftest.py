@@ -1,12 +1,14 @@
 """A service over real runners without isolation, a database and blobs in memory."""
 
+import errno
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from trainyard.core.blobs import MemoryBlobs
+from trainyard.core.blobs import Blob, MemoryBlobs
 from trainyard.core.clock import Clock, SystemClock
 from trainyard.core.db import Database
 from trainyard.core.db.writer import GroupWriter
@@ -41,7 +43,7 @@ class Server:
     service: SandboxService
     backend: FakeBackend
     meter: OpenMeter
-    blobs: MemoryBlobs
+    blobs: "FillingBlobs"
     numbers: list[int] = field(default_factory=list)
 
     async def run(self, code: str, who: Principal = ANNA, language: str = "py", **fields: object) -> Executed:
@@ -73,6 +75,21 @@ async def _content(raw: bytes) -> AsyncIterator[bytes]:
         yield raw[start : start + 1000]
 
 
+class FillingBlobs(MemoryBlobs):
+    """A store whose disk is full when the test says so; counts what it has refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full, self.refused = False, 0
+
+    async def put_stream(self, pieces: AsyncIterator[bytes]) -> Blob:
+        """Store, or fail as a directory does."""
+        if self.is_full:
+            self.refused += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return await super().put_stream(pieces)
+
+
 Make = Callable[..., Server]
 
 
@@ -88,7 +105,7 @@ async def writer(database: Database) -> AsyncIterator[GroupWriter]:
 @pytest.fixture
 async def make(database: Database, writer: GroupWriter, tmp_path: Path) -> AsyncIterator[Make]:
     """Make a server; `limits` and other fields of the settings may be given. All of them are closed at the end."""
-    blobs, made = MemoryBlobs(), list[Server]()
+    blobs, made = FillingBlobs(), list[Server]()
 
     def _make(
         *,

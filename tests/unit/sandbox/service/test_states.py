@@ -236,3 +236,38 @@ async def test_an_upload_that_fails_in_the_middle_leaves_nothing(server: Server)
         await server.service.upload(ANNA, files())
     await until(lambda: not server.blobs._contents)
     assert server.meter.running == []
+
+
+async def test_a_full_disk_puts_no_session_away_and_keeps_no_server_from_ending(make: Make) -> None:
+    server = make(max_boxes=1, checkpoint_s=3600)
+    await server.service.start()
+    first = await server.run("x = 1")
+    server.blobs.is_full = True
+    with pytest.raises(errors.Unavailable) as caught:
+        await server.run("y = 1")
+    assert caught.value.code == "sandbox_full"
+    assert (await server.run("print(x)", session_id=first.session_id)).stdout == "1\n"
+    await server.service.aclose()
+    assert server.backend.running() == []
+
+
+async def test_a_state_that_cannot_be_written_now_is_no_old_one(make: Make) -> None:
+    server = make(checkpoint_s=3600)
+    await server.service.start()
+    done = await server.run("x = 1")
+    assert hashlib.sha256(await exported(server, done.session_id)).hexdigest()
+    await server.run("x = 2", session_id=done.session_id)
+    server.blobs.is_full = True
+    with pytest.raises(errors.Unavailable) as caught:
+        await exported(server, done.session_id)
+    assert caught.value.code == "disk_full"
+
+
+async def test_a_checkpoint_is_tried_again_when_the_disk_has_room_again(make: Make) -> None:
+    server = make()
+    await server.service.start()
+    server.blobs.is_full = True
+    done = await server.run("x = 1")
+    await until(lambda: server.blobs.refused)
+    server.blobs.is_full = False
+    assert "x" in (await durable(server, done.session_id)).kept
