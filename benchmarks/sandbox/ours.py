@@ -61,7 +61,7 @@ class Sandbox:
 
     async def durable(self, session_id: str) -> None:
         """Wait until everything that the session holds is in its checkpoint."""
-        while not (await self.state(session_id))["durable"]:  # noqa: ASYNC110 - it tells when it is asked, over HTTP
+        while not (await self.state(session_id))["is_durable"]:  # noqa: ASYNC110 - it tells when it is asked, over HTTP
             await asyncio.sleep(0.002)
 
     async def put_out(self, session_id: str) -> None:
