@@ -67,7 +67,8 @@ def exec_(
 ) -> None:
     """Run code and show what it writes as it does; ends with the exit code of the code.
 
-    128 + N when signal N ended it, 124 when its time was over.
+    128 + N when signal N ended it, 130 when Ctrl-C did, 124 when its time was over. A second Ctrl-C leaves, and ends
+    what does not listen.
     """
     text, arguments = _source(file, args or [], code, stdin)
     wish: RunOptions = {
@@ -80,7 +81,7 @@ def exec_(
     with Client(key, url) as client:
         place = client.sandbox.session(session, entity_id=entity)
         if upload:
-            place.upload(*upload)
+            _upload(place, upload)
         ended = _run(place, text, wish, is_shown=not as_json)
         fetched = _fetch(place, ended["files"], outputs) if outputs else []
     if as_json:
@@ -88,6 +89,13 @@ def exec_(
     else:
         _tell(ended, fetched)
     raise typer.Exit(_exit_code(ended))
+
+
+def _upload(place: Session, paths: Sequence[Path]) -> None:
+    try:
+        place.upload(*paths)
+    except ValueError as error:
+        raise errors.InvalidRequest(str(error), param="--upload") from error
 
 
 def _source(file: Path | None, args: list[str], code: str | None, stdin: Path | None) -> tuple[str, list[str]]:
@@ -178,6 +186,8 @@ def _tell(ended: Mapping[str, Any], fetched: Sequence[Path]) -> None:
 def _exit_code(ended: Mapping[str, Any]) -> int:
     if ended["reason"] == "timeout":
         return TIMED_OUT
+    if ended["reason"] == "interrupted":
+        return 128 + signal.SIGINT
     if ended["signal"] is not None:
         known = signal.Signals.__members__.get(ended["signal"])
         return 1 if known is None else 128 + known
