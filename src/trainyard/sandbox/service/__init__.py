@@ -284,7 +284,7 @@ class SandboxService:
         return await self._seeing.kill(principal, session_id)
 
     async def delete_session(self, principal: Principal, session_id: str) -> None:
-        """Remove a session with its files and its state."""
+        """Remove a session with its files and its state; what runs in it is ended first."""
         await self._seeing.delete(principal, session_id)
 
     def boxes(self) -> Sequence[base.Running]:

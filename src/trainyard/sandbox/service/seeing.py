@@ -74,6 +74,12 @@ class Seeing:
 
     async def delete(self, principal: Principal, session_id: str) -> None:
         """See `SandboxService.delete_session`."""
+        session = await self._holding.find(principal, session_id)
+        live = self._holding.sessions.get(session_id)
+        if live is not None and live.is_running and live.box is not None:
+            await live.box.close()
+        elif live is None:
+            await self._ask(session, "kill")
         async with self._holding.entered(principal, session_id) as live:
             self._boxes.abandon(live)
             await self._collecting.remove(session_id)

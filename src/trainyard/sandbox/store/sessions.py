@@ -112,7 +112,8 @@ class SessionStore:
                 return None
             found = _record(row)
             if _is_held(found, holder, now) and not is_dead(found.holder or ""):
-                connection.execute(update(sessions).where(mine).values(wanted="release"))
+                if found.wanted is None:  # else the holder has not seen yet what somebody wants before
+                    connection.execute(update(sessions).where(mine).values(wanted="release"))
                 return Claim(found, None)
             hold = Hold(session_id, holder, found.fence + 1)
             values = {"holder": holder, "fence": hold.fence, "lease_until": now + lease_s, "wanted": None}

@@ -9,6 +9,7 @@ from tests.unit.sandbox.service.test_states import durable, until
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.sandbox.languages import Reach
+from trainyard.sandbox.types.orders import Reason
 
 WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
 
@@ -242,3 +243,18 @@ async def test_a_shutdown_that_gets_no_time_ends_the_boxes_anyway(make: Make) ->
     await server.run("x = 1")
     await server.service.aclose()
     assert server.backend.running() == []
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_removing_a_session_does_not_wait_for_what_runs_in_it(make: Make, is_elsewhere: bool) -> None:
+    server = make()
+    await server.service.start()
+    other = make() if is_elsewhere else server
+    first = await server.run("x = 1")
+    running = asyncio.create_task(server.run("import time; time.sleep(60)", session_id=first.session_id, timeout_s=60))
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(20):
+        await other.service.delete_session(ANNA, first.session_id)
+        assert (await running).reason is Reason.KILLED
+    with pytest.raises(errors.NotFound):
+        await server.run("1", session_id=first.session_id)
