@@ -14,6 +14,8 @@ from trainyard.sandbox.inside.spool import write_all
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_PART_BYTES = 255
+_DEEPEST = 5000
+"""Folders that are entered: Landlock looks at all those above for each that is opened."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -171,13 +173,19 @@ def _step(here: int, part: str, is_made: bool) -> int:
 
 
 def remove_tree(root: str) -> None:
-    """Remove a directory of any depth, with one descriptor open at a time and no recursion."""
+    """Remove a directory with one descriptor open at a time and no recursion.
+
+    Raises:
+        OSError: It is deeper than `_DEEPEST`, or cannot be removed; a part may be gone.
+    """
     here = open_own(root)
     names = list[str]()
     try:
         while True:
             below = _remove_files(here)
             if below is not None:
+                if len(names) == _DEEPEST:
+                    raise OSError(errno.ENAMETOOLONG, f"deeper than {_DEEPEST} folders")
                 here = moved(here, open_own(below, here))
                 names.append(below)
             elif names:

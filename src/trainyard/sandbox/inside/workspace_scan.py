@@ -96,7 +96,9 @@ def _change(path: str, seen: Seen, is_known: bool) -> dict[str, Any]:
 
 
 def scan(root: int) -> Findings:
-    """Look at everything below an open directory, to any depth, with one descriptor open at a time and no recursion.
+    """Look at what lies below an open directory, with one descriptor open at a time and no recursion.
+
+    Folders whose path is too long for an output are not entered: to open one takes the longer the deeper it lies.
 
     Nothing else runs meanwhile: the processes of the box have ended, and its interpreter is stopped.
     """
@@ -121,7 +123,7 @@ def scan(root: int) -> Findings:
 
 
 def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Give (path, stat) of everything that is no folder."""
+    """Give (path, stat) of everything that is no folder, or one that is not entered."""
     here = os.open(".", _FOLDER, dir_fd=root)
     above: list[tuple[int, int, str, list[str]]] = []
     prefix = ""
@@ -136,13 +138,15 @@ def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
                     return  # somebody moves folders meanwhile: what else is there cannot be told
                 continue
             name = folders.pop()
+            if len(prefix) > MAX_PATH_BYTES:
+                yield prefix + name, os.stat(name, dir_fd=here, follow_symlinks=False)
+                continue
             below = _open_folder(here, name)
             if below is not None:
                 about = os.fstat(here)
                 above.append((about.st_dev, about.st_ino, prefix, folders))
                 here = workspace.moved(here, below)
-                # Beyond the longest path nothing is an output, so that the prefix need not grow with the depth.
-                prefix = f"{prefix}{name}/" if len(prefix) <= MAX_PATH_BYTES else prefix
+                prefix = f"{prefix}{name}/"
                 folders = yield from _files_of(here, prefix)
     finally:
         os.close(here)
