@@ -5,23 +5,13 @@ measurements are replaced by their names. A change there is a change for clients
 anew with `TRAINYARD_WRITE_SNAPSHOTS=1`.
 """
 
-import json
-import os
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.contract.sandbox.routes.conftest import Yard
-
-FOLDER = Path(__file__).parents[3] / "snapshots" / "sandbox"
-ID = re.compile(r"(?<![A-Za-z0-9_-])[A-Za-z0-9][A-Za-z0-9_-]{19}[A-Za-z0-9](?![A-Za-z0-9_-])")
-HERE = re.compile("choose one of: .*")
-"""Which languages there are depends on the machine."""
-
-VARYING = {"wall_s", "cpu_s", "peak_memory_bytes", "request_id", "timestamp", "lastModified", "createdAt"}
-VARYING |= {"created_at", "expires_at", "hash", "state_hash", "state_size", "size_bytes", "languages"}
+from tests.services import snapshots
+from tests.services.snapshots import Mask
 
 UPLOAD: dict[str, list[dict[str, Any]]] = {
     "a": [{"name": "entity_id", "value": "agent_1"}, {"file": "data.csv"}],
@@ -41,7 +31,7 @@ class Recorder:
 
     def __init__(self, yard: Yard, generation: str, key: str) -> None:
         self._yard, self._generation, self._key = yard, generation, key
-        self._names: dict[str, str] = {}
+        self.mask = Mask({key: "<key>"})
         self.exchanges: list[dict[str, Any]] = []
 
     def send(self, method: str, path: str, **given: Any) -> Any:
@@ -58,24 +48,8 @@ class Recorder:
         is_json = answer.headers.get("content-type", "").startswith("application/json")
         body = answer.json() if is_json else answer.text
         sent = {"method": method, "path": path, **({"body": given["json"]} if "json" in given else {})}
-        self.exchanges.append(self._plain({"sent": sent, "status": answer.status_code, "answer": body}))
+        self.exchanges.append(self.mask.plain({"sent": sent, "status": answer.status_code, "answer": body}))
         return body
-
-    def _plain(self, value: Any, key: str = "") -> Any:
-        if key in VARYING and value not in (None, 0):
-            return f"<{key}>"
-        if isinstance(value, dict):
-            return {name: self._plain(one, name) for name, one in value.items()}
-        if isinstance(value, list):
-            return [self._plain(one) for one in value]
-        if not isinstance(value, str):
-            return value
-        if value == self._key:
-            return "<key>"
-        return HERE.sub("choose one of: <languages>", ID.sub(lambda found: self._name(found[0]), value))
-
-    def _name(self, text: str) -> str:
-        return self._names.setdefault(text, f"<id {len(self._names) + 1}>")
 
 
 def form(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -122,10 +96,6 @@ def test_the_wire_of_a_generation_is_as_it_was(yard: Yard, generation: str) -> N
     recorder = Recorder(yard, generation, key)
     headers = {"X-API-Key": key, "Content-Type": "multipart/form-data; boundary=b"}
     uploaded = yard.stranger.post("/upload", headers=headers, **form(UPLOAD[generation])).json()
-    recorder.exchanges.append(recorder._plain({"sent": {"form": UPLOAD[generation]}, "answer": uploaded}))
+    recorder.exchanges.append(recorder.mask.plain({"sent": {"form": UPLOAD[generation]}, "answer": uploaded}))
     talk(recorder, yard, generation, uploaded)
-    path = FOLDER / f"librechat-{generation}.json"
-    written = json.dumps(recorder.exchanges, indent=1, ensure_ascii=False) + "\n"
-    if os.environ.get("TRAINYARD_WRITE_SNAPSHOTS"):
-        path.write_text(written)
-    assert written == path.read_text()
+    snapshots.hold(f"sandbox/librechat-{generation}.json", recorder.exchanges)

@@ -110,10 +110,7 @@ class Conversation:
         """Let the model run code."""
         if self.session_id is not None:
             args["session_id"] = self.session_id
-        said = self._ask("code", {"lang": lang, "code": code, **args})
-        found = _SESSION.search(said.content) if self.chat.generation.driver == "generation_a.cjs" else None
-        self.session_id = found[1] if found else self.session_id
-        return said
+        return self._ask("code", {"lang": lang, "code": code, **args})
 
     def bash(self, command: str, **args: Any) -> Said:
         """Let the model run a command of the shell."""
@@ -122,10 +119,13 @@ class Conversation:
     def prime(self, session_id: str, files: list[dict[str, Any]], code: str) -> Said:
         """Let the model run code after LibreChat has put the user's files into the conversation."""
         args = {"lang": "py", "code": code}
-        if self.chat.generation.driver == "generation_a.cjs":
+        if not self.chat.generation.has_node:
             return self._ask("code", args, params={**self.params, "files": files})
         return self._ask("code", args, primed={"session_id": session_id, "files": files})
 
     def _ask(self, tool: str, args: dict[str, Any], **more: Any) -> Said:
         order = {"params": self.params, "headers": self.headers, "conversation": self.name, **more}
-        return self.chat.ask(tool=tool, args=args, **order)
+        said = self.chat.ask(tool=tool, args=args, **order)
+        found = None if self.chat.generation.has_node else _SESSION.search(said.content)
+        self.session_id = found[1] if found else self.session_id
+        return said

@@ -24,6 +24,11 @@ class Generation:
     base: str
 
     @property
+    def has_node(self) -> bool:
+        """Whether the client itself keeps session and files from call to call; else the model names the session."""
+        return self.driver != "generation_a.cjs"
+
+    @property
     def has_tokens(self) -> bool:
         """Whether LibreChat signs tokens for it; else it has an API key."""
         return self.driver == "generation_c.cjs"

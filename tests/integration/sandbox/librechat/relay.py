@@ -4,7 +4,8 @@ import json
 import socket
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
@@ -12,7 +13,7 @@ from email.parser import BytesHeaderParser
 from typing import Any
 
 _PIECE_BYTES = 64 << 10
-_END_TIMEOUT_S = 20.0
+_ANSWER_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,6 @@ class Half:
     line: str
     headers: Message
     body: bytes
-
-    @classmethod
-    def read(cls, raw: bytes) -> "Half":
-        line, _, rest = raw.partition(b"\r\n")
-        head, _, body = rest.partition(b"\r\n\r\n")
-        return cls(line.decode(), BytesHeaderParser().parsebytes(head), body)
 
     def json(self) -> Any:
         """The body, where it is JSON; None otherwise."""
@@ -43,8 +38,31 @@ class Exchange:
     answer: Half
 
 
+class Halves:
+    """Takes the bytes of one direction apart; every body has its length in its head, as all have here."""
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, piece: bytes) -> list[Half]:
+        """Give what is whole."""
+        self._kept += piece
+        whole: list[Half] = []
+        while b"\r\n\r\n" in self._kept:
+            head, _, rest = self._kept.partition(b"\r\n\r\n")
+            line, _, fields = head.partition(b"\r\n")
+            headers = BytesHeaderParser().parsebytes(fields)
+            assert headers["transfer-encoding"] is None
+            length = int(headers["content-length"] or 0)
+            if len(rest) < length:
+                break
+            whole.append(Half(line.decode(), headers, rest[:length]))
+            self._kept = rest[length:]
+        return whole
+
+
 class Relay(socketserver.ThreadingTCPServer):
-    """Takes connections of one exchange each, as LibreChat opens them, and passes them on byte by byte."""
+    """Passes connections on byte by byte, and keeps what it passes on before it does."""
 
     daemon_threads = True
 
@@ -53,24 +71,23 @@ class Relay(socketserver.ThreadingTCPServer):
         self.target = target
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self._seen: list[Exchange] = []
-        self._open = 0
+        self._unanswered = 0
         self._changed = threading.Condition()
 
-    def begin(self) -> None:
+    def sent(self, requests: int) -> None:
         with self._changed:
-            self._open += 1
+            self._unanswered += requests
 
-    def end(self, sent: bytes, received: bytes) -> None:
+    def answered(self, exchanges: list[Exchange]) -> None:
         with self._changed:
-            if received:
-                self._seen.append(Exchange(Half.read(sent), Half.read(received)))
-            self._open -= 1
+            self._seen += exchanges
+            self._unanswered -= len(exchanges)
             self._changed.notify_all()
 
     def take(self) -> list[Exchange]:
-        """Give all exchanges since the last time, once no connection is open."""
+        """Give all exchanges since the last time; a client may go on before it has read the whole of an answer."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._open == 0, _END_TIMEOUT_S)
+            assert self._changed.wait_for(lambda: self._unanswered == 0, _ANSWER_TIMEOUT_S)
             seen, self._seen = self._seen, []
         return seen
 
@@ -79,22 +96,28 @@ class _Connection(socketserver.BaseRequestHandler):
     server: Relay
 
     def handle(self) -> None:
-        sent, received = bytearray(), bytearray()
-        self.server.begin()
-        try:
-            with socket.create_connection(self.server.target) as upstream:
-                forth = threading.Thread(target=_pump, args=(self.request, upstream, sent))
-                forth.start()
-                _pump(upstream, self.request, received)
-                forth.join()
-        finally:
-            self.server.end(bytes(sent), bytes(received))
+        forth, back = Halves(), Halves()
+        waiting: deque[Half] = deque()
+
+        def ask(piece: bytes) -> None:
+            requests = forth.feed(piece)
+            waiting.extend(requests)
+            self.server.sent(len(requests))
+
+        def answer(piece: bytes) -> None:
+            self.server.answered([Exchange(waiting.popleft(), half) for half in back.feed(piece)])
+
+        with socket.create_connection(self.server.target) as upstream:
+            thread = threading.Thread(target=_pump, args=(self.request, upstream, ask))
+            thread.start()
+            _pump(upstream, self.request, answer)
+            thread.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
+def _pump(source: socket.socket, sink: socket.socket, keep: Callable[[bytes], None]) -> None:
     with suppress(OSError):  # one of the two has hung up
         while piece := source.recv(_PIECE_BYTES):
-            kept += piece
+            keep(piece)
             sink.sendall(piece)
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

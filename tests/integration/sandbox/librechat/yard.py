@@ -1,11 +1,12 @@
 """A server for LibreChat, set up as the documentation says, and its users."""
 
+import base64
 import re
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from tests.unit.core.http import signing
 from trainyard.sdk.local_server import LocalServer
 
 PAGE = Path(__file__).parents[4] / "docs" / "sandbox-api.md"
-TIMEOUT_S = 3.0
+TIMEOUT_S = 2.0
 USER = "65f0c0ffee5eed0000000001"
 KIDS = {"EdDSA": "chat-1", "RS256": "chat-2"}
 
@@ -35,11 +36,13 @@ class Credential:
         params: Of the tool.
         headers: From the function that LibreChat hands to the tool; None = it has none.
         own: Headers of LibreChat's own calls.
+        owner: The user, or the tenant, that is his alone.
     """
 
     params: dict[str, str]
     headers: dict[str, str] | None
     own: dict[str, str]
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ class LibreChatYard:
 
     def credential(self, generation: Generation, **limits: int) -> Credential:
         """Make what one user has, by default: a key, or for generation C a token; limits are his alone."""
+        owner = f"owner-{next(_numbers):04}"
         if not generation.has_tokens:
-            return keyed(self.key(USER, **limits))
-        tenant = f"chat-{next(_numbers)}"
+            return replace(keyed(self.key(owner, **limits)), owner=owner)
         if limits:
-            self.limit_tenant(tenant, **limits)
+            self.limit_tenant(owner, **limits)
         algorithm = "RS256" if generation.node > 20 else "EdDSA"
-        return signed(self.token(algorithm, tenant_id=tenant))
+        return replace(signed(self.token(algorithm, tenant_id=owner)), owner=owner)
 
 
 def keyed(key: str) -> Credential:
@@ -101,8 +104,14 @@ def make_keys(directory: Path) -> dict[str, signing.Signer]:
     script = "set -e\n" + "\n".join(lines)
     subprocess.run(["bash", "-c", script], cwd=directory, check=True, capture_output=True)
     files = {"EdDSA": "librechat.pem", "RS256": "librechat-rsa.pem"}
-    read = {name: load_pem_private_key((directory / file).read_bytes(), None) for name, file in files.items()}
-    return {name: cast(signing.Signer, key) for name, key in read.items()}
+    return {name: _private_key(directory, file) for name, file in files.items()}
+
+
+def _private_key(directory: Path, file: str) -> signing.Signer:
+    """Read a key out of the variable that has it, as LibreChat does."""
+    command = ["openssl", "base64", "-A", "-in", file]
+    variable = subprocess.run(command, cwd=directory, check=True, capture_output=True).stdout
+    return cast(signing.Signer, load_pem_private_key(base64.b64decode(variable), None))
 
 
 @contextmanager
