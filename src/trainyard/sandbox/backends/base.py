@@ -65,6 +65,11 @@ class Box(Protocol):
         """Whether it can run something."""
         ...
 
+    @property
+    def left_cpu_s(self) -> float:
+        """CPU seconds of the run whose caller has left last; 0 where that is not known."""
+        ...
+
     async def run(self, order: Order, stdin: bytes = b"", on_output: OnOutput | None = None) -> Kept:
         """Run code to its end; a run at a time. Cancelling it kills what runs, and the interpreter is a new one."""
         ...

@@ -3,106 +3,28 @@
 import asyncio
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import msgspec
 
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import Kept, OnOutput
+from trainyard.sandbox.backends.exchange import WINDOW_BYTES, Exchange, Stream
 from trainyard.sandbox.inside import frames
 from trainyard.sandbox.types.orders import Dumped, Loaded, Order, Place, Report, Usage, Variable
 
-_WINDOW_BYTES = 4 << 20
-"""Of a file that is asked for at once: what a slow reader makes this process hold."""
-_UNSENT_BYTES = 1 << 20
 _T = TypeVar("_T")
-_OVERDUE_S = 60.0
-"""How long after its own time limit a run that has not been reported shows that the box is lost."""
+OVERDUE_S = 60.0
+"""How long after its own time limit an order that has not been answered shows that the box is lost."""
+_QUESTION_S = 60.0
+"""Time limit of a question to the interpreter, see `inside.runner`."""
+_QUESTIONS = frozenset({"variables", "dump", "load"})
+_SLACK_BYTES = 1 << 20
+"""Of output beyond what ends a run: what was in its pipes."""
 _ENDING_S = 5.0
 """How long the end of a cancelled run may take before the box is given up."""
-
-_ERRORS: Mapping[str, type[errors.TrainyardError]] = {
-    "invalid_path": errors.InvalidRequest,
-    "wrong_size": errors.InvalidRequest,
-    "bad_state": errors.InvalidRequest,
-    "workspace_full": errors.TooLarge,
-    "state_too_large": errors.TooLarge,
-    "not_found": errors.NotFound,
-    "changed": errors.Conflict,
-    "busy": errors.Conflict,
-    "interpreter_gone": errors.Conflict,
-}
-"""By the code of a runner's `failed`; any other is a fault of ours."""
-
-
-class _Exchange:
-    """One order and its answers."""
-
-    def __init__(self, on_output: OnOutput | None = None) -> None:
-        self.done: asyncio.Future[tuple[frames.Header, bytes]] = asyncio.get_running_loop().create_future()
-        self.pieces: list[bytes] = []
-        self._on_output = on_output
-
-    def take(self, header: frames.Header, payload: bytes) -> None:
-        """Take one answer."""
-        match header.get("event"):
-            case "out" if self._on_output is not None:
-                self._on_output("stderr" if header.get("stream") == "stderr" else "stdout", payload)
-            case "data":
-                self.pieces.append(payload)
-            case "done" if not self.done.done():
-                self.done.set_result((header, payload))
-            case "failed" if not self.done.done():
-                self.done.set_exception(_error(header))
-
-
-def _error(header: frames.Header) -> errors.TrainyardError:
-    code, message = str(header.get("code")), str(header.get("message"))
-    kind = _ERRORS.get(code)
-    if kind is None:
-        return errors.TrainyardError(f"the runner of a box refused an order ({code}): {message}")
-    return kind(message, code=code)
-
-
-class _Stream(asyncio.Protocol):
-    """The connection: frames in, frames out, and room to write."""
-
-    def __init__(self, on_frame: Callable[[frames.Header, bytes], None], on_lost: Callable[[], None]) -> None:
-        self._reader = frames.Reader()
-        self._on_frame, self._on_lost = on_frame, on_lost
-        self._room = asyncio.Event()
-        self._room.set()
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(high=_UNSENT_BYTES)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for header, payload in self._reader.feed(data):
-                self._on_frame(header, payload)
-        except frames.BadFrame:
-            if self.transport is not None:
-                self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._room.set()
-        self._on_lost()
-
-    def pause_writing(self) -> None:
-        self._room.clear()
-
-    def resume_writing(self) -> None:
-        self._room.set()
-
-    async def send(self, header: frames.Header, payload: bytes = b"") -> None:
-        """Write a frame, then wait until the other side has read most of what was written."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.write(frames.encode(header, payload))
-        if not self._room.is_set():
-            await self._room.wait()
 
 
 class RunnerBox:
@@ -111,24 +33,32 @@ class RunnerBox:
     Orders that change something go one after the other; `interrupt`, `usage` and `get` do not wait for them.
     """
 
-    def __init__(self, box_id: str, end: Callable[[], Awaitable[None]]) -> None:
-        self._id, self._end = box_id, end
-        self._stream = _Stream(self._on_frame, self._on_lost)
+    def __init__(self, box_id: str, end: Callable[[], Awaitable[None]], overdue_s: float) -> None:
+        self._id, self._end, self._overdue_s = box_id, end, overdue_s
+        self._left_cpu_s = 0.0
+        self._stream = Stream(self._on_frame, self._on_lost)
         self._numbers = itertools.count(1)
-        self._exchanges: dict[int, _Exchange] = {}
+        self._exchanges: dict[int, Exchange] = {}
         self._turn = asyncio.Lock()
         self._is_alive = True
 
     @classmethod
-    async def connect(cls, connection: socket.socket, box_id: str, end: Callable[[], Awaitable[None]]) -> "RunnerBox":
+    async def connect(
+        cls,
+        connection: socket.socket,
+        box_id: str,
+        end: Callable[[], Awaitable[None]],
+        overdue_s: float = OVERDUE_S,
+    ) -> "RunnerBox":
         """Begin to speak with a runner.
 
         Args:
             connection: Connected, the runner at its other end.
             box_id: Names it in logs.
             end: Called by `close`: ends the box from outside, with all that is in it, however it stands.
+            overdue_s: A box whose runner is silent for so long, beyond what an order may take, is given up.
         """
-        box = cls(box_id, end)
+        box = cls(box_id, end, overdue_s)
         loop = asyncio.get_running_loop()
         connection.setblocking(False)
         if connection.family == socket.AF_UNIX:
@@ -152,6 +82,11 @@ class RunnerBox:
         """Whether it works on an order that others wait for."""
         return self._turn.locked()
 
+    @property
+    def left_cpu_s(self) -> float:
+        """CPU seconds of the run whose caller has left last."""
+        return self._left_cpu_s
+
     async def run(self, order: Order, stdin: bytes = b"", on_output: OnOutput | None = None) -> Kept:
         """Run code to its end; see `Box.run`."""
         async with self._turn:
@@ -159,22 +94,41 @@ class RunnerBox:
             header["program"] = msgspec.to_builtins(order.program)
             header["env"] = dict(order.env)
             header["stream"] = order.stream and on_output is not None
-            exchange, number = self._open(on_output)
-            giving_up = asyncio.get_running_loop().call_later(order.timeout_s + _OVERDUE_S, self._lose)
+            exchange, number = self._open(on_output, 2 * (order.log_bytes + _SLACK_BYTES))
+            self._left_cpu_s = 0.0
             try:
-                await self._stream.send({"id": number, "op": "run", **header}, stdin)
-                answer, kept = await exchange.done
+                with self._answered_in_time(order.timeout_s):
+                    await self._stream.send({"id": number, "op": "run", **header}, stdin)
+                    answer, kept = await asyncio.shield(exchange.done)
             except asyncio.CancelledError:
                 await self._end_run()
+                self._left_cpu_s = self._cpu_s_of(exchange)
                 raise
             finally:
-                giving_up.cancel()
                 self._exchanges.pop(number, None)
-        report = _checked(answer, Report)
+        report = self._read(answer, Report)
         cut = report.stdout.kept_bytes
         if cut + report.stderr.kept_bytes != len(kept):
             raise self._broken("a report that does not fit its output")
         return Kept(report, kept[:cut], kept[cut:])
+
+    def _cpu_s_of(self, exchange: Exchange) -> float:
+        """Tell what a run took that was killed since nobody waits for it; 0 where its box has not told."""
+        if not exchange.done.done():
+            exchange.done.cancel()
+            return 0.0
+        if exchange.done.exception() is not None:
+            return 0.0
+        return self._read(exchange.done.result()[0], Report).cpu_s
+
+    @contextmanager
+    def _answered_in_time(self, limit_s: float = 0.0) -> Iterator[None]:
+        """Give the box up when what is awaited here takes much longer than it may."""
+        giving_up = asyncio.get_running_loop().call_later(limit_s + self._overdue_s, self._lose)
+        try:
+            yield
+        finally:
+            giving_up.cancel()
 
     async def _end_run(self) -> None:
         """Kill what runs, in a task of its own: a second cancellation does not leave it half done."""
@@ -200,13 +154,14 @@ class RunnerBox:
             exchange, number = self._open()
             try:
                 order = {"id": number, "op": "put", "place": place, "path": path, "size": size_bytes, "mode": mode}
-                await self._stream.send(order)
+                await self._send(order)
                 await self._send_content(number, content, exchange)
-                await exchange.done
+                with self._answered_in_time():
+                    await exchange.done
             finally:
                 self._exchanges.pop(number, None)
 
-    async def _send_content(self, number: int, content: AsyncIterator[bytes], exchange: _Exchange) -> None:
+    async def _send_content(self, number: int, content: AsyncIterator[bytes], exchange: Exchange) -> None:
         is_complete = False
         try:
             async for chunk in content:
@@ -214,7 +169,7 @@ class RunnerBox:
                     if exchange.done.done():
                         return  # refused: the rest need not be sent
                     piece = chunk[at : at + frames.PIECE_BYTES]
-                    await self._stream.send({"id": number, "event": "data", "last": False}, piece)
+                    await self._send({"id": number, "event": "data", "last": False}, piece)
             is_complete = True
         finally:
             last = {"id": number, "event": "data", "last": True}
@@ -225,26 +180,30 @@ class RunnerBox:
 
     async def get(self, place: Place, path: str) -> AsyncIterator[bytes]:
         """Read a regular file, a window at a time, so that a slow reader holds nothing up."""
-        order: dict[str, Any] = {"place": place, "path": path, "bytes": _WINDOW_BYTES}
+        order: dict[str, Any] = {"place": place, "path": path, "bytes": WINDOW_BYTES}
         offset = 0
         while True:
             exchange, number = self._open()
             try:
-                await self._stream.send({"id": number, "op": "get", **order, "offset": offset})
-                about, _payload = await exchange.done
+                with self._answered_in_time():
+                    await self._stream.send({"id": number, "op": "get", **order, "offset": offset})
+                    about = self._read((await exchange.done)[0], _Got)
             finally:
                 self._exchanges.pop(number, None)
+            before = offset
             for piece in exchange.pieces:
                 offset += len(piece)
                 if piece:
                     yield piece
-            if offset >= about["size"]:
+            if offset >= about.size:
                 return
-            order["version"] = about["version"]
+            if offset == before:
+                raise self._broken("nothing of a file that goes on")
+            order["version"] = about.version
 
     async def delete(self, place: Place, path: str) -> bool:
         """Remove a file; whether it existed."""
-        return bool((await self._in_turn("delete", place=place, path=path))["existed"])
+        return self._read(await self._in_turn("delete", place=place, path=path), _Deleted).existed
 
     async def accept(self) -> None:
         """Let what lies in the workspace count as known."""
@@ -268,7 +227,7 @@ class RunnerBox:
 
     async def usage(self) -> Usage:
         """Measure it."""
-        return _checked(await self._call("usage"), Usage)
+        return self._read(await self._call("usage"), Usage)
 
     async def close(self) -> None:
         """End it with everything in it; a second time does nothing."""
@@ -276,10 +235,10 @@ class RunnerBox:
         end, self._end = self._end, _nothing
         await end()
 
-    def _open(self, on_output: OnOutput | None = None) -> tuple[_Exchange, int]:
+    def _open(self, on_output: OnOutput | None = None, max_bytes: int = WINDOW_BYTES) -> tuple[Exchange, int]:
         if not self._is_alive:
             raise self._gone()
-        exchange, number = _Exchange(on_output), next(self._numbers)
+        exchange, number = Exchange(on_output, max_bytes), next(self._numbers)
         self._exchanges[number] = exchange
         return exchange, number
 
@@ -290,13 +249,21 @@ class RunnerBox:
     async def _call(self, op: str, **facts: object) -> frames.Header:
         exchange, number = self._open()
         try:
-            await self._stream.send({"id": number, "op": op, **facts})
-            return (await exchange.done)[0]
+            with self._answered_in_time(_QUESTION_S if op in _QUESTIONS else 0.0):
+                await self._stream.send({"id": number, "op": op, **facts})
+                return (await exchange.done)[0]
         finally:
             self._exchanges.pop(number, None)
 
+    async def _send(self, header: frames.Header, payload: bytes = b"") -> None:
+        with self._answered_in_time():
+            await self._stream.send(header, payload)
+
     def _on_frame(self, header: frames.Header, payload: bytes) -> None:
-        exchange = self._exchanges.get(header.get("id", 0))
+        number = header.get("id")
+        if not isinstance(number, int):
+            raise frames.BadFrame("an answer to nothing")
+        exchange = self._exchanges.get(number)
         if exchange is not None:
             exchange.take(header, payload)
 
@@ -316,6 +283,13 @@ class RunnerBox:
     def _gone(self) -> errors.Unavailable:
         return errors.Unavailable(f"the box {self._id} has ended", code="box_gone")
 
+    def _read(self, header: frames.Header, kind: type[_T]) -> _T:
+        """Read what a runner itself says."""
+        try:
+            return msgspec.convert(header, kind)
+        except msgspec.ValidationError as error:
+            raise self._broken(f"what it must not ({error})") from error
+
     def _broken(self, what: str) -> errors.Unavailable:
         """Give a box up whose runner does not keep to the protocol."""
         self._lose()
@@ -324,6 +298,15 @@ class RunnerBox:
 
 class _Variables(msgspec.Struct):
     variables: list[Variable]
+
+
+class _Got(msgspec.Struct):
+    size: int
+    version: str
+
+
+class _Deleted(msgspec.Struct):
+    existed: bool
 
 
 async def _nothing() -> None:

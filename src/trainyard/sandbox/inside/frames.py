@@ -15,7 +15,7 @@ and the orders
     interrupt sends SIGINT to what runs; done at once
     put       {"place", "path", "size", "mode"}; `data` frames with the same id follow from the sender until `last`,
               which may be `abandoned`: the file is not written then
-    get       {"place", "path", "offset"?, "bytes"?, "version"?}; `data` frames come back, then done {"size", "version"}.
+    get       {"place", "path", "offset"?, "bytes"?, "version"?}; `data` frames come, then done {"size", "version"}.
               With `offset` and `bytes` a part of it, so that nobody has to hold all; with the `version` of an earlier
               part it fails with `changed` when the file is another by now
     delete    {"place", "path"}; done {"existed": bool}
@@ -61,6 +61,11 @@ def encode(header: Header, payload: bytes | memoryview = b"") -> bytes:
     return b"".join((LENGTHS.pack(len(head), len(payload)), head, payload))
 
 
+def _refuse(name: str) -> None:
+    """Take no NaN and no Infinity, which JSON (RFC 8259) does not have either."""
+    raise ValueError(name)
+
+
 class Reader:
     """Takes bytes as they come, gives frames as they are complete."""
 
@@ -94,7 +99,7 @@ class Reader:
             )
         del self._held[:end]
         try:
-            header = json.loads(head)
+            header = json.loads(head, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise BadFrame("a header that is no JSON") from error
         if not isinstance(header, dict):

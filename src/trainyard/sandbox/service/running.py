@@ -129,7 +129,8 @@ class Running:
         if asked.request.files:
             await self._inputs.take_over(principal, live, asked.request.files)
         readied = await self._boxes.ready(live, asked.flavor)
-        before = dict(live.files)
+        box, before = live.box, dict(live.files)
+        assert box is not None
         try:
             if told.on_session is not None:
                 await self._holding.store(live)  # whoever knows an id may use it, in another process too
@@ -137,7 +138,8 @@ class Running:
             ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
         except asyncio.CancelledError:
             self._boxes.abandon(live)
-            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled"))
+            work = Work(cpu_s=box.left_cpu_s, bytes_in=asked.bytes_in)
+            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled", work=work))
             raise
         except BaseException:
             self._boxes.abandon(live)

@@ -2,12 +2,17 @@
 
 import enum
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 Flavor = Literal["lean", "science"]
 """What a fresh interpreter has loaded: nothing, or numpy, pandas and matplotlib."""
+
+Amount = Annotated[float, Meta(ge=0, le=1e9)]
+"""Seconds, as a box may tell them."""
+Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""Bytes or pieces, as a box may tell them."""
 
 Place = Literal["data", "spool"]
 Phase = Literal["compile", "run"]
@@ -94,9 +99,9 @@ class Stream(Struct, frozen=True, kw_only=True):
         total_bytes: Written by the code.
     """
 
-    kept_bytes: int
-    head_bytes: int
-    total_bytes: int
+    kept_bytes: Count
+    head_bytes: Count
+    total_bytes: Count
 
     @property
     def is_cut(self) -> bool:
@@ -113,7 +118,7 @@ class Change(Struct, frozen=True, kw_only=True):
 
     path: str
     kind: Literal["new", "changed"]
-    size_bytes: int
+    size_bytes: Count
     mtime_ns: int
 
 
@@ -153,16 +158,16 @@ class Report(Struct, frozen=True, kw_only=True):
     signal: str | None
     reason: Reason | None
     phase: Phase
-    wall_s: float
-    cpu_s: float
-    peak_memory_bytes: int
+    wall_s: Amount
+    cpu_s: Amount
+    peak_memory_bytes: Count
     stdout: Stream
     stderr: Stream
     results: list[Result]
     changed: list[Change]
     deleted: list[str]
     skipped: list[str]
-    variables: int
+    variables: Count
     is_fresh: bool
     was_reset: bool
 
@@ -183,7 +188,7 @@ class Variable(Struct, frozen=True, kw_only=True):
 
     name: str
     type: str
-    bytes: int | None
+    bytes: Count | None
     preview: str
 
 
@@ -197,7 +202,7 @@ class Dropped(Struct, frozen=True, kw_only=True):
 class Dumped(Struct, frozen=True, kw_only=True):
     """What a checkpoint holds; the bytes lie in the spool."""
 
-    size_bytes: int
+    size_bytes: Count
     sha256: str
     kept: list[str]
     dropped: list[Dropped]
@@ -218,6 +223,6 @@ class Usage(Struct, frozen=True, kw_only=True):
         cpu_s: Since it was made.
     """
 
-    memory_bytes: int
-    processes: int
-    cpu_s: float
+    memory_bytes: Count
+    processes: Count
+    cpu_s: Amount
