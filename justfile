@@ -8,8 +8,29 @@ bench-setup:
 demo:
     make demo
 
+install:
+    make setup
+
+docker-up:
+    make up
+
+docker-down:
+    make down
+
 test:
     make test
+
+test-unit:
+    make test-unit
+
+test-contract:
+    make test-contract
+
+test-integration:
+    make test-integration
+
+test-chaos:
+    make test-chaos
 
 check:
     make check

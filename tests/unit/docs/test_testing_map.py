@@ -1,4 +1,4 @@
-"""`docs/testing.md` says where everything of the guides of seeds 1 and 2 is; these tests hold it to that."""
+"""`docs/testing.md` says where everything of the guides of seeds 1, 2 and 5 is; these tests hold it to that."""
 
 import ast
 import re
@@ -56,8 +56,51 @@ OF_THE_SERVER_GUIDE = [
     *SERVER_FILES.split(), *SERVER_FIXTURES, *SERVER_COMMANDS, *SERVER_GUARANTEES, *SERVER_PLANS
 ]  # fmt: skip
 
-TRAINING, SERVER = "training", "server"
-NAMED = [(TRAINING, name) for name in OF_THE_TRAINING_GUIDE] + [(SERVER, name) for name in OF_THE_SERVER_GUIDE]
+INTERPRETER_FILES = """\
+tests/conftest.py tests/unit/ tests/integration/ tests/snapshots/ test_id_generator.py test_minio_config.py
+test_output_processor.py test_session_service.py test_state_service.py test_execution_service.py
+test_api_contracts.py test_auth_integration.py test_container_behavior.py test_exec_api.py test_file_api.py
+test_file_handling.py test_librechat_compat.py test_security_integration.py test_session_behavior.py
+test_state_api.py test_session_state.py"""
+INTERPRETER_NAMES = """\
+api_client sample_python_code test_execute_python test_state_persistence test_execution_with_mocked_kubernetes
+test_execute_python_code pytest.mark.asyncio src/api/ src/services/ src/middleware/ Overall CONFIGURATION.md
+ARCHITECTURE.md PERFORMANCE.md"""
+INTERPRETER_COMMANDS = [
+    "just install", "uv sync", "just docker-up", "docker-compose up -d", "`just test`", "uv run pytest tests/",
+    "uv run pytest -v tests/", "just test-cov", "--cov=src tests/", "--cov-report=html", "htmlcov/index.html",
+    "just test-unit", "uv run pytest tests/unit/`", "uv run pytest tests/unit/test_execution_service.py",
+    "just test-integration", "uv run pytest tests/integration/`", "core integration tests", "`-m slow`",
+    '`-m "not slow"`', '`-k "python"`', "scripts/perf_test.py", "--junitxml=test-results.xml", "--cov-report=xml",
+    "GitHub Actions Example",
+]  # fmt: skip
+INTERPRETER_SCENARIOS = [
+    "ExecRequest validation", "ExecResponse structure", "Error response formats", "HTTP status codes",
+    "File upload format (multipart/form-data)", "Session ID handling", "File reference format",
+    "Response structure matching LibreChat expectations", "Pod creation and cleanup", "Resource limit enforcement",
+    "Timeout handling", "Output capture", "Variable persistence across executions", "Function persistence",
+    "NumPy/Pandas object persistence", "State size limits", "Session isolation", "File upload", "File download",
+    "File listing", "File deletion", "File naming edge cases", "Simple execution latency",
+    "Complex execution latency", "Concurrent request handling", "State persistence overhead",
+    "File operation latency", "Sample Output", "check infrastructure", "check API health", "check logs",
+    "Async tests hang", "Unclosed async resources", "Race conditions in pod cleanup", "Proper test isolation",
+    "Explicit waits for async operations",
+]  # fmt: skip
+INTERPRETER_SUBJECTS = [
+    "snapshots of the wire answers per client generation", "JUnit output", "coverage per component", "contracts",
+    "auth", "lifecycle and limits", "exec", "files", "file handling", "LibreChat", "security", "session behaviour",
+    "state", "live URL",
+]  # fmt: skip
+OF_THE_INTERPRETER_GUIDE = [
+    *INTERPRETER_FILES.split(), *INTERPRETER_NAMES.split(), *INTERPRETER_COMMANDS, *INTERPRETER_SCENARIOS
+]  # fmt: skip
+
+TRAINING, SERVER, INTERPRETER = "training", "server", "code interpreter"
+NAMED = [
+    *((TRAINING, name) for name in OF_THE_TRAINING_GUIDE),
+    *((SERVER, name) for name in OF_THE_SERVER_GUIDE),
+    *((INTERPRETER, name) for name in OF_THE_INTERPRETER_GUIDE),
+]
 
 
 @dataclass(frozen=True)
@@ -96,7 +139,9 @@ def _definitions(path: Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)}
 
 
-@pytest.mark.parametrize("row", [*rows(TRAINING), *rows(SERVER)], ids=lambda row: f"{row.kind} {row.theirs}")
+@pytest.mark.parametrize(
+    "row", [*rows(TRAINING), *rows(SERVER), *rows(INTERPRETER)], ids=lambda row: f"{row.kind} {row.theirs}"
+)
 def test_every_place_that_the_page_names_exists(row: Row) -> None:
     assert row.targets
     assert [target for target in row.targets if not is_there(target)] == []
@@ -105,6 +150,11 @@ def test_every_place_that_the_page_names_exists(row: Row) -> None:
 @pytest.mark.parametrize(("guide", "name"), NAMED)
 def test_everything_that_a_guide_names_has_a_row(guide: str, name: str) -> None:
     assert any(name in row.theirs for row in rows(guide))
+
+
+@pytest.mark.parametrize("subject", INTERPRETER_SUBJECTS)
+def test_every_subject_of_the_code_interpreter_has_a_row(subject: str) -> None:
+    assert any(subject in row.theirs for row in rows(INTERPRETER) if row.kind == "subject")
 
 
 @pytest.mark.parametrize(
