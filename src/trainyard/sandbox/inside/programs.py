@@ -37,7 +37,7 @@ class Program:
     def __init__(self, about: Mapping[str, Any], code: str, args: Sequence[str], scratch: str, spool: int) -> None:
         self._steps: list[Mapping[str, Any]] = list(about["steps"])
         self._args, self._env = list(args), dict(about["env"])
-        self._directory = tempfile.mkdtemp(prefix="run-", dir=scratch)
+        self._directory = _fresh_directory(scratch)
         self._file = os.path.join(self._directory, about["file"])  # noqa: PTH118 paths inside are text
         with open(self._file, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:  # noqa: PTH123
             file.write(code)
@@ -108,3 +108,12 @@ class Program:
         """Remove the directory and all that the steps have made in it; what they have put in its place stays there."""
         with contextlib.suppress(OSError):
             workspace.remove_tree(self._directory)
+
+
+def _fresh_directory(scratch: str) -> str:
+    """Make a directory, also where code has locked the one above it."""
+    try:
+        return tempfile.mkdtemp(prefix="run-", dir=scratch)
+    except PermissionError:
+        os.chmod(scratch, 0o1777)  # noqa: PTH101, S103 paths inside are text, and this is /tmp of the box
+        return tempfile.mkdtemp(prefix="run-", dir=scratch)

@@ -68,7 +68,7 @@ class Folder:
         """Open the folder that holds the last part of the path; gives (descriptor, last part)."""
         *above, name = parts_of(path)
         try:
-            here = os.open(".", _FOLDER, dir_fd=self.root)
+            here = reopen(self.root)
             try:
                 for part in above:
                     here = _step(here, part, is_made)
@@ -196,6 +196,15 @@ def remove_tree(root: str) -> None:
     finally:
         os.close(here)
     os.rmdir(root)  # noqa: PTH106 paths inside are text
+
+
+def reopen(folder: int) -> int:
+    """Open a folder again, also one that its owner has locked since."""
+    try:
+        return os.open(".", _FOLDER, dir_fd=folder)
+    except PermissionError:
+        os.fchmod(folder, 0o700)
+        return os.open(".", _FOLDER, dir_fd=folder)
 
 
 def open_own(name: str, above: int | None = None) -> int:

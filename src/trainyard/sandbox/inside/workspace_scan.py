@@ -124,7 +124,7 @@ def scan(root: int) -> Findings:
 
 def _walk(root: int) -> Iterator[tuple[str, os.stat_result]]:
     """Give (path, stat) of everything that is no folder, or one that is not entered."""
-    here = os.open(".", _FOLDER, dir_fd=root)
+    here = workspace.reopen(root)
     above: list[tuple[int, int, str, list[str]]] = []
     prefix = ""
     try:
