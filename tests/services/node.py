@@ -85,7 +85,7 @@ def _run_npm(directory: Path, *wanted: str) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"npm took more than {_INSTALL_TIMEOUT_S} s"
-    said = " ".join(done.stderr.strip().splitlines()[-_SAID_LINES:])
+    said = " ".join(done.stderr.strip().splitlines()[:_SAID_LINES])
     return "" if done.returncode == 0 else f"npm said: {said or done.returncode}"
 
 
