@@ -19,7 +19,11 @@ def check(
 ) -> None:
     """Check the settings and print each with its value and where that came from; secrets are masked."""
     flags = {"data_dir": data_dir}
-    settings.load(flags, config_file)
+    effective = settings.load(flags, config_file)
+    if effective.sandbox.jwt.keys is not None:
+        from trainyard.core.http.public_keys import PublicKeys  # takes a while to import
+
+        PublicKeys(effective.sandbox.jwt.keys)
     origins = settings.provenance(flags, config_file)
     if as_json:
         output.json_line([{"name": o.name, "value": o.shown, "source": o.source} for o in origins])

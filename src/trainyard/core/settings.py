@@ -3,14 +3,20 @@
 import ipaddress
 import re
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from trainyard.core import errors, hub_cache
+from trainyard.core.settings_sandbox import SandboxJwt as SandboxJwt
+from trainyard.core.settings_sandbox import SandboxKubernetes as SandboxKubernetes
+from trainyard.core.settings_sandbox import SandboxLimits as SandboxLimits
+from trainyard.core.settings_sandbox import SandboxSettings as SandboxSettings
+from trainyard.core.settings_sandbox import check as _check_sandbox
+from trainyard.core.settings_section import Section
 from trainyard.core.settings_sources import Origin, collect, merged
 
 _S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?", re.ASCII)
@@ -18,23 +24,8 @@ _S3_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w!.*'()-]+)*/?",
 
 _HTTP_URL = re.compile(r"https?://[^\s/]+")
 
-_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-"""Of Kubernetes: what can be a name and the value of a label alike."""
 
-
-def _parted(value: object) -> object:
-    """Read a list from a text with commas between its parts, the only form that a variable has."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Texts = Annotated[tuple[str, ...], BeforeValidator(_parted)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """The HTTP server."""
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
@@ -66,7 +57,7 @@ class ServerSettings(_Section):
         return self.tls_self_signed or self.tls_cert is not None
 
 
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     """Where rows live."""
 
     url: str | None = Field(
@@ -79,7 +70,7 @@ class DatabaseSettings(_Section):
     )
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """The engine processes."""
 
     threads: int | None = Field(
@@ -101,7 +92,7 @@ class EngineSettings(_Section):
     )
 
 
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """Where several processes count limits and share cached answers."""
 
     url: str | None = Field(
@@ -111,7 +102,7 @@ class RedisSettings(_Section):
     )
 
 
-class BlobSettings(_Section):
+class BlobSettings(Section):
     """Where checkpoints, files and other contents lie."""
 
     url: str | None = Field(
@@ -137,7 +128,7 @@ class BlobSettings(_Section):
     )
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """Bars of every key that has none of its own; null = no bar."""
 
     window_s: float = Field(default=60.0, gt=0, le=3600, description="Length of the sliding window.")
@@ -147,7 +138,7 @@ class LimitSettings(_Section):
     time_zone: str = Field(default="UTC", description="IANA name of the zone in which quotas begin their month.")
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """Answers that are kept, so that the same question is not computed twice."""
 
     enabled: bool = Field(default=True, description="Whether answers are kept at all.")
@@ -162,7 +153,7 @@ class CacheSettings(_Section):
     )
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """Limits of training."""
 
     max_live_runs_per_user: int = Field(
@@ -170,170 +161,7 @@ class TrainingSettings(_Section):
     )
 
 
-class SandboxLimits(_Section):
-    """Bars of one run and of one session in the sandbox."""
-
-    timeout_s: float = Field(default=30.0, gt=0, le=600, description="Wall clock of a run that names none.")
-    max_timeout_s: float = Field(default=300.0, gt=0, le=3600, description="Longest that a run may ask for.")
-    cpu_s: float = Field(default=60.0, gt=0, le=7200, description="CPU seconds of all processes of a run.")
-    memory_bytes: int = Field(default=512 << 20, ge=64 << 20, description="Memory of a session, its files included.")
-    processes: int = Field(default=64, ge=4, le=4096, description="Processes and threads of a session.")
-    open_files: int = Field(default=256, ge=32, le=65_536, description="Descriptors of one process.")
-    workspace_bytes: int = Field(default=256 << 20, ge=1 << 20, description="Files under /mnt/data.")
-    workspace_files: int = Field(default=20_000, ge=16, le=1_000_000, description="Files and folders under /mnt/data.")
-    output_bytes: int = Field(
-        default=64 << 10, ge=1024, le=16 << 20, description="Kept of each output stream in an answer: head and tail."
-    )
-    log_bytes: int = Field(
-        default=16 << 20, ge=64 << 10, le=1 << 30, description="Of each output stream; one byte more ends the run."
-    )
-    code_bytes: int = Field(default=1 << 20, ge=1024, le=16 << 20, description="Source text of a run.")
-    file_bytes: int = Field(default=150 << 20, ge=1024, description="One uploaded or generated file.")
-    files_per_request: int = Field(default=50, ge=1, le=1000, description="Files of one upload.")
-    output_files: int = Field(default=1000, ge=1, le=100_000, description="Files that one run may register.")
-    state_bytes: int = Field(default=256 << 20, ge=1024, description="One checkpoint of a session's variables.")
-    stored_bytes: int = Field(default=10 << 30, ge=1 << 20, description="Files and checkpoints of one tenant.")
-
-
-class SandboxJwt(_Section):
-    """Tokens that LibreChat signs; without keys none is accepted."""
-
-    keys: Path | None = Field(
-        default=None, description="A JWKS file, a directory of `<kid>.pem`, or one PEM file with a public key."
-    )
-    issuer: str = Field(default="librechat", description="Value of `iss`.")
-    audience: str = Field(default="codeapi", description="Value of `aud`.")
-    leeway_s: float = Field(default=30.0, ge=0, le=300, description="Tolerance for clocks.")
-    max_lifetime_s: float = Field(default=300.0, gt=0, le=86_400, description="Longest time between `iat` and `exp`.")
-
-
-class KubernetesToleration(_Section):
-    """A taint of nodes that boxes put up with."""
-
-    key: str | None = Field(default=None, description="Of the taint; null with operator `Exists` means every taint.")
-    operator: Literal["Exists", "Equal"] = Field(default="Equal", description="`Equal` compares the value as well.")
-    value: str | None = Field(default=None, description="Of the taint.")
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        default=None, description="Of the taint; null means every effect."
-    )
-
-
-class SandboxKubernetes(_Section):
-    """Pods as boxes, with `sandbox.backend: kubernetes`."""
-
-    namespace: str = Field(default="trainyard-sandbox", pattern=_LABEL, description="Where the pods of boxes live.")
-    installation: str = Field(
-        default="trainyard",
-        pattern=_LABEL,
-        max_length=30,
-        description="Label of all that belongs to this installation; servers with the same share their warm pods.",
-    )
-    kubeconfig: Path | None = Field(
-        default=None,
-        description="A kubeconfig file; null takes the service account of the pod in which the server runs.",
-    )
-    context: str | None = Field(default=None, description="Of the kubeconfig; null takes its current one.")
-    image: str = Field(
-        default="trainyard-runner:lean", min_length=1, description="Image of boxes that have nothing loaded."
-    )
-    image_science: str = Field(
-        default="trainyard-runner:science", min_length=1, description="Image of those with numpy and pandas loaded."
-    )
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
-        default="IfNotPresent", description="When a node pulls an image."
-    )
-    pull_secrets: Texts = Field(default=(), description="Secrets with which nodes pull images.")
-    runtime_class: str | None = Field(
-        default=None, description="RuntimeClass of the pods, such as `gvisor` or `kata`; null takes the node's own."
-    )
-    user_namespaces: bool = Field(
-        default=False, description="Whether pods get user namespaces (`hostUsers: false`; Kubernetes 1.33 or later)."
-    )
-    allow_sockets: bool = Field(
-        default=False,
-        description="Whether code may open TCP and UDP sockets, to speak to itself; then the NetworkPolicy alone keeps "
-        "it from the network.",
-    )
-    node_selector: Mapping[str, str] = Field(default={}, description="Labels of the nodes on which boxes run.")
-    tolerations: tuple[KubernetesToleration, ...] = Field(default=(), description="Taints that boxes put up with.")
-    cpu: float = Field(default=1.0, gt=0, le=256, description="Cores that a pod may use.")
-    cpu_request: float = Field(default=0.1, gt=0, le=256, description="Cores that are set aside for a pod.")
-    memory_headroom_bytes: int = Field(
-        default=64 << 20, ge=16 << 20, description="Of a pod, beside `sandbox.limits.memory_bytes`; for the runner."
-    )
-    port: int = Field(default=8600, ge=1024, le=65_535, description="On which the runner of a pod listens.")
-    ready_s: float = Field(
-        default=60.0, gt=0, le=1800, description="Longest wait for a box, from its order to its runner's answer."
-    )
-    max_age_s: int = Field(
-        default=86_400, ge=60, le=31_536_000, description="The cluster ends a pod after this time, whoever uses it."
-    )
-    lease_s: int = Field(
-        default=30, ge=1, le=3600, description="A server that is silent so long is dead, and its pods are deleted."
-    )
-
-
-class SandboxSettings(_Section):
-    """Isolated code execution."""
-
-    enabled: bool | Literal["auto"] = Field(
-        default="auto",
-        description="Whether code runs here: `auto` answers 503 where the machine isolates too little, true does not "
-        "start the server then, false has no routes for it.",
-    )
-    backend: Literal["local", "bubblewrap", "kubernetes"] = Field(
-        default="local", description="What isolates: own namespaces, Debian's bubblewrap, or pods of a cluster."
-    )
-    allow_weaker: bool = Field(
-        default=False, description="Start also where a required layer of isolation is missing (`trainyard doctor`)."
-    )
-    packages: Path | None = Field(
-        default=None,
-        description="Virtual environment with what code may import (numpy, pandas, matplotlib); null takes "
-        "`sandbox/packages` in the data directory if `trainyard sandbox setup` has made it.",
-    )
-    builds_bytes: int = Field(
-        default=1 << 30,
-        ge=0,
-        description="Compiled programs that are kept for the next run of the same code; 0 = none.",
-    )
-    warm: int = Field(default=10, ge=0, le=1000, description="Fresh boxes that are kept ready.")
-    warm_science: int = Field(default=4, ge=0, le=1000, description="Of those with numpy and pandas loaded.")
-    max_boxes: int = Field(default=256, ge=1, le=10_000, description="Boxes of one HTTP process, warm ones included.")
-    sessions_memory_bytes: int = Field(
-        default=4 << 30,
-        ge=64 << 20,
-        description="Memory of idle live sessions together; the oldest goes to its checkpoint.",
-    )
-    idle_s: float = Field(
-        default=600.0, gt=0, le=86_400, description="A session that idles so long goes to its checkpoint."
-    )
-    checkpoint_s: float = Field(
-        default=1.0,
-        gt=0,
-        le=3600,
-        description="A changed state is written down this long after the run, at the latest.",
-    )
-    session_ttl_s: float = Field(
-        default=86_400.0, gt=0, le=31_536_000, description="Files and state are removed this long after the last use."
-    )
-    first_uid: int = Field(
-        default=1_700_000_000,
-        ge=65_536,
-        le=4_000_000_000,
-        description="As root: first of the user ids on the host that boxes run as, 65,536 of them.",
-    )
-    trusted_networks: Texts = Field(
-        default=(),
-        description="CIDR ranges from which the sandbox needs no key, in a variable with commas between them; they act "
-        "as tenant `default`, user `trusted`.",
-    )
-    jwt: SandboxJwt = SandboxJwt()
-    limits: SandboxLimits = SandboxLimits()
-    kubernetes: SandboxKubernetes = SandboxKubernetes()
-
-
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -430,12 +258,27 @@ def _validated(values: Mapping[str, object], origins: list[Origin]) -> Settings:
     try:
         settings = Settings(**values)  # type: ignore[arg-type]
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name, message = _first_fault(error, {origin.name for origin in origins})
         source = next((origin.source for origin in origins if origin.name == name), "the configuration")
-        raise errors.ConfigError(f"{name} (from {source}): {first['msg']}", param=name) from error
+        raise errors.ConfigError(f"{name} (from {source}): {message}", param=name) from error
     _check_together(settings)
     return settings
+
+
+def _first_fault(error: ValidationError, names: Collection[str]) -> tuple[str, str]:
+    """Tell which setting is wrong, and why: of one that takes several kinds of values, what each of them would take."""
+    faults = [
+        (_setting_of(fault["loc"], names), fault["msg"])
+        for fault in error.errors(include_url=False, include_input=False)
+    ]
+    first = faults[0][0]
+    return first, ", or: ".join(message for name, message in faults if name == first)
+
+
+def _setting_of(loc: Sequence[int | str], names: Collection[str]) -> str:
+    """Name a setting without what Pydantic adds for the kinds of its values."""
+    every = ".".join(map(str, loc))
+    return next((name for name in names if every.startswith(f"{name}.")), every)
 
 
 def _is_loopback(server: ServerSettings) -> bool:
@@ -458,6 +301,7 @@ def _check_together(settings: Settings) -> None:
             param="server.tls_self_signed",
         )
     _check_blobs(settings.blobs)
+    _check_sandbox(settings.sandbox)
     if settings.redis.url is None:
         needed_by = {"server.workers": settings.server.workers > 1, "cache.shared": settings.cache.shared == "redis"}
         for name in (name for name, is_needed in needed_by.items() if is_needed):

@@ -188,3 +188,27 @@ def test_a_certificate_means_https(flags: dict[str, str], is_tls: bool) -> None:
 def test_half_a_certificate_and_two_of_them_are_refused(flags: dict[str, str], message: str) -> None:
     with pytest.raises(errors.ConfigError, match=message):
         settings.load(flags, environ={})
+
+
+@pytest.mark.parametrize(
+    ("values", "param", "said"),
+    [
+        ({"sandbox.trusted_networks": "10.1.0.1/16"}, "sandbox.trusted_networks", "write ranges such as 10.1.0.0/16"),
+        ({"sandbox.trusted_networks": "10.1.0.0/16,nowhere"}, "sandbox.trusted_networks", "write ranges"),
+        (
+            {"sandbox.limits.timeout_s": 40, "sandbox.limits.max_timeout_s": 10},
+            "sandbox.limits.timeout_s",
+            "more than sandbox.limits.max_timeout_s",
+        ),
+        (
+            {"sandbox.limits.output_bytes": 1 << 20, "sandbox.limits.log_bytes": 1 << 16},
+            "sandbox.limits.output_bytes",
+            "more than sandbox.limits.log_bytes",
+        ),
+        ({"sandbox.enabled": "perhaps"}, "sandbox.enabled", "boolean.*or.*'auto'"),
+    ],
+)
+def test_settings_of_the_sandbox_that_cannot_be_are_refused(values: dict[str, object], param: str, said: str) -> None:
+    with pytest.raises(errors.ConfigError, match=said) as refused:
+        settings.load(values, environ={})
+    assert refused.value.param == param

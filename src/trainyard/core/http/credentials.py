@@ -19,6 +19,7 @@ from trainyard.core.http.tokens import Tokens, looks_like_token
 from trainyard.core.keys import guests
 from trainyard.core.principal import Principal
 from trainyard.core.settings import SandboxSettings
+from trainyard.core.settings_sandbox import network
 
 PEER: Final = "trainyard.peer"
 """Key of an ASGI scope for the address of the socket's peer, which no header can change."""
@@ -29,8 +30,6 @@ MAX_KEYED_BYTES: Final = 2 << 20
 _NOT_THE_PEER: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "origin", "sec-fetch-site")
 """Headers by which a proxy tells that it hands on, and a browser that a page asks, which may be anybody's."""
 _TRUSTED: Final = guests.principal("net", "default", "trusted", frozenset({"execute"}))
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _KeyedBody(msgspec.Struct, frozen=True):
@@ -61,7 +60,7 @@ class Credentials:
         self._paths = paths
         self._checker = checker
         self._tokens = None if rules.jwt.keys is None else Tokens(rules.jwt, clock)
-        self._networks = [_network(text) for text in rules.trusted_networks]
+        self._networks = [network(text) for text in rules.trusted_networks]
 
     def covers(self, path: str) -> bool:
         """Whether they count on a path."""
@@ -118,14 +117,4 @@ class Credentials:
         except ValueError:
             return False
         mapped = getattr(address, "ipv4_mapped", None) or address
-        return any(mapped in network for network in self._networks)
-
-
-def _network(text: str) -> Network:
-    try:
-        return ipaddress.ip_network(text)
-    except ValueError as error:
-        raise errors.ConfigError(
-            f"sandbox.trusted_networks: {error}; write ranges such as 10.1.0.0/16 or 127.0.0.1/32",
-            param="sandbox.trusted_networks",
-        ) from error
+        return any(mapped in one for one in self._networks)
