@@ -113,7 +113,7 @@ def from_response(response: httpx.Response) -> TrainyardAPIError:
 def describe(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Find (message, code) in an error body of any of the server's dialects."""
     error = data.get("error")
-    inner = error if isinstance(error, Mapping) else {"message": error}
+    inner = error if isinstance(error, Mapping) else {"message": data.get("message") or error}
     message = inner.get("message") or data.get("message") or data.get("detail")
     code = inner.get("code") or data.get("code")
     return (None if message is None else str(message)), (None if code is None else str(code))

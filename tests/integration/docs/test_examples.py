@@ -30,4 +30,6 @@ def test_the_examples_of_the_documents_run_as_they_stand(code: str, live_server:
 
 def test_there_is_an_example_for_every_capability() -> None:
     names = " ".join(str(example.id) for example in EXAMPLES)
-    assert all(word in names for word in ("README: train", "README: serve", "01-train"))
+    assert all(
+        word in names for word in ("README: train", "README: serve", "README: sandbox", "01-train", "03-sandbox")
+    )

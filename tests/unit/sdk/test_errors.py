@@ -43,6 +43,7 @@ def test_each_status_has_its_exception(status: int, kind: type[errors.TrainyardA
         (NATIVE, "no gradients are held", "no_gradients"),
         ({"error": "plain words"}, "plain words", None),
         ({"error": "words", "code": "run_not_found"}, "words", "run_not_found"),
+        ({"error": "rate_limited", "message": "2 requests a minute", "code": "c"}, "2 requests a minute", "c"),
         ({"detail": "framework words"}, "framework words", None),
         ({"message": "flat", "code": "c"}, "flat", "c"),
         ({}, None, None),
