@@ -21,11 +21,7 @@ REPLY_BYTES: Final = NONCE_BYTES + PROOF_BYTES
 
 
 def prove(token: bytes, role: bytes, runner_nonce: bytes, server_nonce: bytes) -> bytes:
-    """Make the proof of one side.
-
-    Args:
-        role: `server` or `runner`.
-    """
+    """Make the proof of one side, whose role is `server` or `runner`."""
     return hmac.digest(token, role + runner_nonce + server_nonce, "sha256")
 
 
