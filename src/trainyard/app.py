@@ -145,10 +145,7 @@ def build_server(
     blobs, contents = opening.blobs(effective), opening.blobs(effective, "sandbox")
     training = _training(effective, parts, models, engines, blobs)
     serving = _serving(effective, parts, models, engines, training, accounts.metering, upstreams)
-    sandbox = None
-    if boxes is not None:
-        name = None if neighbours is None else neighbours.name
-        sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, collects=forwarder is None, name=name)
+    sandbox = _sandbox(effective, parts, accounts.metering, boxes, contents, neighbours, collects=forwarder is None)
     _watch(effective, parts, models, engines, accounts.limiter, forwarder)
     trains = training_signal.router(training)
     app = build_http(
@@ -277,12 +274,14 @@ def _sandbox(
     effective: settings.Settings,
     parts: HttpParts,
     meter: Meter,
-    boxes: Backend,
+    boxes: Backend | None,
     contents: BlobStore,
+    neighbours: Neighbours | None,
     *,
     collects: bool,
-    name: str | None,
-) -> SandboxService:
+) -> SandboxService | None:
+    if boxes is None:
+        return None
     parts.readiness.register("sandbox", boxes.ping)
     return sandbox_opening.service(
         effective,
@@ -293,7 +292,7 @@ def _sandbox(
         parts.clock,
         parts.metrics,
         collects=collects,
-        name=name,
+        name=None if neighbours is None else neighbours.name,
     )
 
 

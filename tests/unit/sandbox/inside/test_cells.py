@@ -17,9 +17,9 @@ from trainyard.sandbox.inside.interpreter_cell import Cells
 @pytest.fixture
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cells]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    limit, handler = sys.getrecursionlimit(), signal.getsignal(signal.SIGINT)
+    arguments, limit, handler = sys.argv, sys.getrecursionlimit(), signal.getsignal(signal.SIGINT)
     yield Cells({"__name__": "__main__", "__builtins__": __builtins__}, str(tmp_path))
+    sys.argv = arguments
     sys.setrecursionlimit(limit)
     signal.signal(signal.SIGINT, handler)
     del display.builtins.display  # type: ignore[attr-defined]
