@@ -1,5 +1,6 @@
 """Who a box is: one user id inside, and on the host one that nobody else has."""
 
+import errno
 import os
 from collections.abc import Container
 from pathlib import Path
@@ -19,13 +20,13 @@ class HostIds:
         self._first, self._count, self._next = first, count, start % count
 
     def take(self, used: Container[int]) -> int:
-        """Give an id that no living box has."""
+        """Give an id that no living box has; raises OSError (EAGAIN) when there is none."""
         for step in range(self._count):
             offset = (self._next + step) % self._count
             if self._first + offset not in used:
                 self._next = offset + 1
                 return self._first + offset
-        raise RuntimeError(f"all {self._count} user ids are in use")
+        raise OSError(errno.EAGAIN, f"all {self._count} user ids are in use")
 
 
 def are_mapped(first: int, count: int, uid_map: str, gid_map: str) -> bool:

@@ -119,10 +119,15 @@ class Nursery:
         for line in lines:
             _note(box, status.read(line))
         if not received:
-            os.close(box.status)
-            box.status = -1
+            self.hear_no_more(box)
             if not box.is_settled:
                 box.failure = "its process 1 was ended before it was ready"
+
+    def hear_no_more(self, box: Box) -> None:
+        """Close its status pipe: a box that lives has nothing more to say, and there may be thousands."""
+        if box.status >= 0:
+            os.close(box.status)
+            box.status = -1
 
     def reap(self, on_end: Callable[[Box], None]) -> None:
         """Collect processes that have ended; `on_end` is told of boxes that have, before they are forgotten."""
@@ -150,9 +155,7 @@ class Nursery:
     def _bury(self, box: Box) -> None:
         self._boxes.pop(box.id, None)
         box.control.close()
-        if box.status >= 0:
-            os.close(box.status)
-            box.status = -1
+        self.hear_no_more(box)
         self._bury_group(box.group)
 
     def _bury_group(self, group: Group | None) -> None:

@@ -69,7 +69,10 @@ class Service:
         self._nursery.reap(self._ended)
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
+        try:
+            connection, _ = self._listener.accept()
+        except ConnectionAbortedError:  # the client has left already
+            return
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         if struct.unpack("3i", credentials)[1] != os.getuid():
             connection.close()
@@ -141,6 +144,7 @@ class Service:
             self._nursery.discard(box)
         os.close(pidfd)
         box.control.close()
+        self._nursery.hear_no_more(box)
 
     def _ended(self, box: Box) -> None:
         """Answer for a box that ended before anyone had it."""

@@ -223,3 +223,13 @@ async def test_nothing_is_left_when_the_supervisor_is_killed(ground: Grounds, tm
 
     await until_gone(every)
     await until(lambda: not any(map(groups_of, pids["zygotes"])), "control groups are left")
+
+
+async def test_a_living_box_costs_its_zygote_no_descriptor(small: Grounds) -> None:
+    await until(lambda: len(small.backend.running()) == 1, "no box became ready")
+    before = descriptors_of(small.zygote().pid)
+
+    boxes = [await small.backend.take("lean", "tenant") for _ in range(3)]
+    await until(lambda: descriptors_of(small.zygote().pid) == before, "descriptors stay open")
+
+    await asyncio.gather(*(box.close() for box in boxes))

@@ -74,7 +74,7 @@ def test_user_ids_go_round_and_skip_those_in_use() -> None:
 
     assert [ids.take(set()) for _ in range(4)] == [102, 100, 101, 102]
     assert ids.take({100, 101}) == 102
-    with pytest.raises(RuntimeError, match="all 3 user ids"):
+    with pytest.raises(OSError, match="all 3 user ids"):
         ids.take({100, 101, 102})
 
 
