@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.chaos.failures import yard
+from tests.chaos.failures import table, yard
+from tests.chaos.failures.table import Row
 from tests.chaos.sandbox import servers
 from tests.chaos.sandbox.servers import Caller
 from tests.services.postgres import Postgres
@@ -64,7 +65,8 @@ def kill_child(server: LocalServer, name: str) -> None:
     os.kill(found.pid, signal.SIGKILL)
 
 
-def test_the_whole_server_is_killed(server: LocalServer, caller: Caller, last: int) -> None:
+@table.shows("whole server killed under live sessions")
+def test_the_whole_server_is_killed(row: Row, server: LocalServer, caller: Caller, last: int) -> None:
     stories = [servers.begin(caller, number, worker=number % (last + 1)) for number in range(SESSIONS)]
     processes = yard.pids(server)
     boxes = [box["pid"] for box in caller.ask("GET", "/v1/admin/sandbox").json()["boxes"]]
@@ -82,7 +84,8 @@ def test_the_whole_server_is_killed(server: LocalServer, caller: Caller, last: i
     assert time.monotonic() - began_s < LEASE_S * SESSIONS / 2  # a dead holder is not waited for
 
 
-def test_an_http_process_is_killed(server: LocalServer, caller: Caller, last: int) -> None:
+@table.shows("HTTP process killed under live sessions")
+def test_an_http_process_is_killed(row: Row, server: LocalServer, caller: Caller, last: int) -> None:
     stories = [servers.begin(caller, number, worker=last) for number in range(SESSIONS)]
     boxes = [box["pid"] for box in caller.ask("GET", "/v1/admin/sandbox", worker=last).json()["boxes"]]
     kill_child(server, name_of(last))
@@ -98,7 +101,8 @@ def test_an_http_process_is_killed(server: LocalServer, caller: Caller, last: in
         servers.check(caller, story, worker=last, is_new=False)
 
 
-def test_the_zygote_is_killed(server: LocalServer, caller: Caller, last: int) -> None:
+@table.shows("zygote killed")
+def test_the_zygote_is_killed(row: Row, server: LocalServer, caller: Caller, last: int) -> None:
     stories = [servers.begin(caller, number, worker=last) for number in range(SESSIONS)]
     caller.run("volatile = open('given.txt')", stories[0].session, worker=last)
     kill_child(server, "zygote:lean")
