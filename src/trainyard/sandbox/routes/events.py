@@ -97,6 +97,8 @@ class RunEvents(AsyncGenerator[bytes, None]):
         if not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()  # nobody is left to be told
 
     # ------------------------------------------------------------------ inside
 

@@ -51,6 +51,7 @@ class FormReader:
         self._headers: dict[bytes, bytes] = {}
         self._header: list[bytes] = [b"", b""]
         self._is_whole = False
+        self._fault: errors.InvalidRequest | None = None
         self._parser = MultipartParser(
             _boundary(content_type),
             {
@@ -100,14 +101,17 @@ class FormReader:
     async def _next(self) -> "Head | bytes | _End | None":
         """Take the next event; None ends a part."""
         while not self._events:
+            if self._fault is not None:
+                raise self._fault  # what follows cannot be understood either
             piece = await anext(self._body, None)
             try:
                 if piece is None:
                     return self._end()
                 self._parser.write(piece)
             except FormParserError as error:
-                self._body = _ended()  # what follows cannot be understood either
-                raise _invalid(f"The form cannot be read: {error}") from error
+                self._fault = _invalid(f"The form cannot be read: {error}")
+            except errors.InvalidRequest as error:
+                self._fault = error
         return self._events.popleft()
 
     def _end(self) -> "_End":
@@ -139,11 +143,6 @@ class FormReader:
 
     def _on_part_end(self) -> None:
         self._events.append(None)
-
-
-async def _ended() -> AsyncIterator[bytes]:
-    raise _invalid("The form cannot be read")
-    yield b""
 
 
 class _End:

@@ -95,3 +95,15 @@ async def test_a_file_of_any_size_is_never_held_whole() -> None:
         if taken > 10 * 65_536:
             break
     assert asked <= 12
+
+
+@pytest.mark.parametrize("cut", range(0, 180, 7))
+async def test_what_is_wrong_with_a_part_is_said_behind_the_parts_before_it_wherever_the_form_is_cut(cut: int) -> None:
+    nameless = b"--xyz\r\nContent-Type: text/plain\r\n\r\nx\r\n"
+    form = FORM.replace(b"--xyz\r\ncontent-disposition", nameless + b"--xyz\r\ncontent-disposition", 1)
+    reader = FormReader(KIND, pieces(form, cut))
+    assert await reader.next_part() == PARTS[0][0]
+    assert await reader.text() == "7"
+    for _ in range(2):
+        with pytest.raises(errors.InvalidRequest, match="has no name"):
+            await reader.next_part()
