@@ -9,6 +9,7 @@ from tests.unit.sandbox.service.test_states import durable, until
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.sandbox.languages import Reach
+from trainyard.sandbox.types.domain import Execute
 from trainyard.sandbox.types.orders import Reason
 
 WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
@@ -141,6 +142,42 @@ async def test_a_run_is_interrupted_through_another_process(make: Make) -> None:
     await asyncio.sleep(0.3)
     assert await there.service.interrupt(ANNA, done.session_id)
     assert (await running).reason == "interrupted"
+
+
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+async def test_the_first_run_of_a_session_can_be_interrupted_once_it_is_told_of(make: Make, is_elsewhere: bool) -> None:
+    here, there = make(), make()
+    await here.service.start()
+    await there.service.start()
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    wish = Execute(code="x = 1\nprint('begun', flush=True)\nimport time; time.sleep(60)", language="py")
+    begun = asyncio.Event()
+    running = asyncio.create_task(
+        here.service.execute(ANNA, wish, lambda *_: begun.set(), request_id="req_1", on_session=told.set_result)
+    )
+    session = await told
+    await begun.wait()
+    asked = there if is_elsewhere else here
+    assert (await asked.service.show_session(ANNA, session)).id == session
+    with pytest.raises(errors.NotFound):
+        await asked.service.interrupt(BERT, session)
+    assert await asked.service.interrupt(ANNA, session)
+    assert (await running).reason == "interrupted"
+    assert (await here.run("print(x)", session_id=session)).stdout == "1\n"
+
+
+async def test_a_first_run_whose_caller_leaves_leaves_an_empty_session(server: Server) -> None:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    wish = Execute(code="import time; time.sleep(60)", language="py")
+    running = asyncio.create_task(
+        server.service.execute(ANNA, wish, lambda *_: None, request_id="req_1", on_session=told.set_result)
+    )
+    session = await told
+    running.cancel()
+    await asyncio.wait([running])
+    await until(lambda: server.backend.running() == [])
+    assert (await server.run("print('again')", session_id=session)).stdout == "again\n"
+    await server.service.delete_session(ANNA, session)
 
 
 async def test_a_run_is_killed_through_another_process(make: Make) -> None:
