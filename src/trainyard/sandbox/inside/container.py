@@ -21,7 +21,10 @@ FORMAT = 3
 START = struct.Struct("!BI")
 ALIGNMENT = 64
 """What arrays of vectorised code like best; a page is a multiple of it."""
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 2 << 20
+"""The server reads headers of anybody's states: so much takes it some hundred milliseconds."""
+NAMES_BYTES = 1 << 20
+"""Of the header for names and what belongs to each; the rest is for the buffers, 16,384 of them in 256 MiB."""
 
 
 class BadState(ValueError):
@@ -102,6 +105,11 @@ def build(python: str, pickles_sha256: str, variables: tuple[Variable, ...]) -> 
     return Header(python, pickles_sha256, variables, body_at), START.pack(FORMAT, len(text)) + text
 
 
+def entry_bytes(name: str) -> int:
+    """Bytes that a variable takes of a header, its buffers left out."""
+    return len(json.dumps({"name": name, "bytes": 1 << 40, "buffers": []}))
+
+
 def header_bytes(start: bytes) -> int:
     """Tell from the first 5 bytes how many belong to the header, those 5 included.
 
@@ -146,8 +154,8 @@ def _variable(entry: dict[str, object]) -> Variable:
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("text")
+    if not isinstance(value, str) or not value.isprintable():
+        raise TypeError("text")  # halves of surrogate pairs, which are in no encoding, cannot be printed either
     return value
 
 

@@ -126,8 +126,8 @@ def dump(namespace: dict[str, Any], skip: Collection[str], descriptor: int, max_
     Raises:
         OSError: The file cannot be written.
     """
-    variables = {name: value for name, value in list(namespace.items()) if _is_kept(name) and name not in skip}
-    dropped: dict[str, str] = {}
+    every = {name: value for name, value in list(namespace.items()) if _is_kept(name) and name not in skip}
+    variables, dropped = _listable(every)
     depth = sys.getrecursionlimit()
     sys.setrecursionlimit(MAX_DEPTH)
     try:
@@ -138,6 +138,19 @@ def dump(namespace: dict[str, Any], skip: Collection[str], descriptor: int, max_
         sys.setrecursionlimit(depth)
     size_bytes, sha256 = _write(written.pieces(), descriptor)
     return {"size_bytes": size_bytes, "sha256": sha256, "kept": list(variables), "dropped": _reasons(dropped)}
+
+
+def _listable(every: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Take as many variables as a header has room for; gives them, and the first of the others for all."""
+    room = container.NAMES_BYTES
+    variables: dict[str, Any] = {}
+    for name, value in every.items():
+        room -= container.entry_bytes(name)
+        if room < 0:
+            others = len(every) - len(variables)
+            return variables, {name[:100]: f"with it {others} have no room in a checkpoint: too many or too long names"}
+        variables[name] = value
+    return variables, {}
 
 
 def load(namespace: dict[str, Any], path: Path | str) -> dict[str, Any]:

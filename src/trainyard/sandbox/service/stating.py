@@ -1,5 +1,6 @@
 """States of sessions for callers: told of, read, put in their place, removed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -56,7 +57,7 @@ class Stating:
         header = _Header()
         blob = await self._contents.put(header.watch(content), self._parts.limits.state_bytes, "uploaded", "state")
         try:
-            kept = header.names(blob.size_bytes)
+            kept = await asyncio.to_thread(header.names, blob.size_bytes)
             async with self._holding.entered(principal, session_id) as live:
                 state = StateRecord(
                     session_id=session_id,

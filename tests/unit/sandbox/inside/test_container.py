@@ -44,7 +44,7 @@ def test_a_state_of_nothing_is_its_header() -> None:
         (b"\x01\0\0\0\x02{}", "begins with the byte 3, these bytes with 1"),
         (b"\x02lz4 of something", "begins with the byte 3, these bytes with 2"),
         (b"\x80\x05K\x01.", "these bytes with 128"),
-        (b"\x03\xff\xff\xff\xff", "a header of 4294967295 bytes; at most 16777216"),
+        (b"\x03\xff\xff\xff\xff", "a header of 4294967295 bytes; at most 2097152"),
         (_with_header(b"{}")[:-1], "the header ends at byte 7, these are 6 bytes"),
         (_with_header(b"no"), "is no JSON"),
         (_with_header(b"\xff\xfe"), "is no JSON"),

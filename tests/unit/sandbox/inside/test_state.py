@@ -300,3 +300,29 @@ def test_an_interrupt_ends_a_dump(path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         dump(fresh(code), (), path, 1 << 20)
     assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("code", "kept", "others"),
+    [
+        ("a = 1\nglobals()['x' * (1 << 20)] = 2\nb = 3", ["a"], 2),
+        ("for number in range(30_000): globals()[f'v{number}'] = 0\ndel number", None, None),
+    ],
+)
+def test_names_that_a_header_has_no_room_for_are_left_out(
+    path: Path, code: str, kept: list[str] | None, others: int | None
+) -> None:
+    dumped = dump(fresh(code), (), path, 64 << 20)
+
+    header = container.state_header(path.read_bytes())
+    assert [variable.name for variable in header.variables] == dumped["kept"]
+    assert header.body_at <= container.MAX_HEADER_BYTES
+    assert kept is None or dumped["kept"] == kept
+    (reason,) = reasons(dumped).values()
+    assert others is None or f"with it {others} have no room" in reason
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    _, start = container.build("3.11.1", "", (container.Variable("\ud800", 0, ()),))
+    with pytest.raises(container.BadState, match="another form"):
+        container.state_header(start)
