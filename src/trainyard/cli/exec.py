@@ -67,8 +67,9 @@ def exec_(
 ) -> None:
     """Run code and show what it writes as it does; ends with the exit code of the code.
 
-    128 + N when signal N ended it, 130 when Ctrl-C did, 124 when its time was over. A second Ctrl-C leaves, and ends
-    what does not listen.
+    128 + N when signal N ended it, 130 when Ctrl-C did, 124 when its time was over.
+
+    A second Ctrl-C leaves, and ends what does not listen to the first.
     """
     text, arguments = _source(file, args or [], code, stdin)
     wish: RunOptions = {
