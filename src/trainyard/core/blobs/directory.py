@@ -15,6 +15,8 @@ from trainyard.core import disk, errors
 from trainyard.core.blobs import base
 
 _BUILDING = ".put-"
+_SMALL_BYTES = 256 << 10
+"""Contents up to here are gathered before they are written."""
 
 
 class DirectoryBlobs:
@@ -38,8 +40,18 @@ class DirectoryBlobs:
 
     async def put_stream(self, pieces: AsyncIterator[bytes]) -> base.Blob:
         """See BlobStore."""
+        begin, size_bytes = list[bytes](), 0
+        async for piece in pieces:
+            begin.append(piece)
+            size_bytes += len(piece)
+            if size_bytes > _SMALL_BYTES:
+                break
+        else:  # one change of threads in place of four
+            return await self.put_bytes(b"".join(begin))
         building = await asyncio.to_thread(_Building, self._root)
         try:
+            await asyncio.to_thread(building.write, b"".join(begin))
+            del begin
             async for piece in pieces:
                 await asyncio.to_thread(building.write, piece)
             return await asyncio.to_thread(self._move, building)

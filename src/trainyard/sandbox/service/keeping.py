@@ -19,6 +19,8 @@ _TICK_S = 0.25
 """How soon another process gets a session that it wants, and an interrupt through another process arrives."""
 
 _RENEW_S = 2.5
+_MEASURE_S = 1.0
+"""Between two looks at the memory of one session; each costs its runner as much as a short run."""
 _AGAIN_S = 2.0
 """After a checkpoint that could not be written since database or blobs were away."""
 
@@ -36,6 +38,7 @@ class Keeping:
         self._checkpoints = checkpoints
         self._turn = asyncio.Semaphore(_CHECKPOINTS_AT_ONCE)
         self._timers: dict[LiveSession, asyncio.TimerHandle] = {}
+        self._looks: dict[LiveSession, asyncio.TimerHandle] = {}
         self._asked: set[str] = set()
         self._renew_at_s = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -50,9 +53,10 @@ class Keeping:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for timers in (self._timers, self._looks):
+            for timer in timers.values():
+                timer.cancel()
+            timers.clear()
         try:
             async with asyncio.timeout(drain_s):
                 ends = (self._end(live, "shutdown") for live in self._boxes.with_boxes())
@@ -70,7 +74,9 @@ class Keeping:
             return
         if live.is_dirty or live.pending:
             self._arm(live, self._parts.settings.checkpoint_s)
-        self._parts.finish(self._measure(live))
+        if live not in self._looks:
+            wait_s = max(0.0, live.measured_s + _MEASURE_S - self._parts.clock.monotonic())
+            self._looks[live] = asyncio.get_running_loop().call_later(wait_s, self._look, live)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -89,10 +95,15 @@ class Keeping:
 
     # ------------------------------------------------------------------ memory and time
 
+    def _look(self, live: LiveSession) -> None:
+        del self._looks[live]
+        self._parts.finish(self._measure(live))
+
     async def _measure(self, live: LiveSession) -> None:
         """Learn what a session takes, and put others away if all together take too much."""
         if live.box is None:
             return
+        live.measured_s = self._parts.clock.monotonic()
         try:
             live.memory_bytes = (await live.box.usage()).memory_bytes
         except errors.Unavailable:  # it has ended; the next run gets a new one

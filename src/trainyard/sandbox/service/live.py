@@ -1,6 +1,7 @@
 """A session as this process has it."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 from trainyard.sandbox.backends.base import Box
@@ -28,6 +29,7 @@ class LiveSession:
         is_reset: Whether the interpreter was replaced in a run that ended badly, and has nothing of the session yet.
         variables: How many it has defined.
         memory_bytes: Of the box when it was measured last.
+        measured_s: When that was, on the clock's `monotonic`.
         used_s: On the clock's `monotonic`.
         is_running: Whether code runs at this moment.
         is_gone: Whether it is none of the service's any more; who waited for its lock looks for it anew.
@@ -49,6 +51,7 @@ class LiveSession:
     is_reset: bool = False
     variables: int = 0
     memory_bytes: int = 0
+    measured_s: float = -math.inf
     used_s: float = 0.0
     is_running: bool = False
     is_gone: bool = False
