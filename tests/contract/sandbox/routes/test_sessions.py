@@ -17,6 +17,8 @@ def test_sessions_are_listed_and_shown_to_their_owner(open_yard: Open) -> None:
     with open_yard() as yard:
         first = run(yard, "x = 1", entity_id="e1")["session_id"]
         second = run(yard, "y = 1; open('f','w').close()")["session_id"]
+        for session in (first, second):  # a checkpoint in between would be another size
+            assert yard.client.get(f"/state/{session}").status_code == 200
         listed = yard.client.get("/sessions").json()["sessions"]
         assert {one["session_id"] for one in listed} == {first, second}
         shown = yard.client.get(f"/sessions/{second}").json()
