@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SANDBOX := .sandbox/packages
 export TRAINYARD_TEST_THREADS ?= 1
 
-.PHONY: setup bench-setup demo test check test-cov test-cov-gate up down bench test-unit test-contract test-integration test-chaos docs clean
+.PHONY: setup bench-setup demo test check test-cov test-cov-gate up down bench test-unit test-contract test-integration test-load test-chaos docs clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -37,7 +37,7 @@ down:                         ## stop what `make up` started
 test: $(VENV)/.dev $(SANDBOX)   ## every test but those marked slow and gpu, in two processes
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not gpu"
 
-test-unit test-contract test-integration test-chaos: test-%: $(VENV)/.dev $(SANDBOX)
+test-unit test-contract test-integration test-load test-chaos: test-%: $(VENV)/.dev $(SANDBOX)
 	$(BIN)/pytest -q tests/$* -m "not slow and not gpu"
 
 test-cov: $(VENV)/.dev $(SANDBOX)  ## the same with branch coverage, subprocesses included

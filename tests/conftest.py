@@ -18,7 +18,7 @@ from trainyard.core.telemetry import configure_logging  # noqa: E402
 
 pytest_plugins = ["tests.services.postgres", "tests.services.redis", "tests.services.s3"]
 
-_FOLDER_MARKERS = ("unit", "contract", "integration", "chaos", "gpu")
+_FOLDER_MARKERS = ("unit", "contract", "integration", "load", "chaos", "gpu")
 _HERE = Path(__file__).parent
 
 
