@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from trainyard.core import errors
-from trainyard.core.http.forwarding import Forwarder
+from trainyard.core.http.forwarding import HANDED_ON, Forwarder, Neighbours
 
 
 async def echo(request: Request) -> Response:
@@ -118,6 +118,7 @@ async def test_headers_of_the_connection_stay_behind(client: httpx.AsyncClient) 
     seen = (await client.post("/runs/run_1", content=b"x", headers=sent)).json()
     assert {"x-ours", "te", "expect"}.isdisjoint(seen["headers"])
     assert seen["headers"]["x-kept"] == "2"
+    assert seen["headers"][HANDED_ON] == "1"
 
 
 async def test_a_method_that_the_route_does_not_take_is_refused_in_front(client: httpx.AsyncClient) -> None:
@@ -155,6 +156,23 @@ async def test_a_process_that_is_away_is_an_error_that_says_when_to_return(tmp_p
         await forwarder.ping()
     assert (away.value.code, away.value.retry_after_s) == ("worker_restarting", 1)
     await forwarder.aclose()
+
+
+async def test_what_nobody_listens_for_has_not_happened(tmp_path: Path) -> None:
+    forwarder = Forwarder(tmp_path / "nobody.sock")
+    scope = {"type": "http", "method": "POST", "path": "/exec", "query_string": b""}
+    assert await forwarder.hand_on(scope, [("content-length", "2")], b"{}", "req_1") is None
+    await forwarder.aclose()
+
+
+async def test_processes_of_one_server_find_each_other_and_those_of_another_do_not(tmp_path: Path) -> None:
+    first = Neighbours(tmp_path / "a", 0, [(1, tmp_path / "a" / "1")])
+    second = Neighbours(tmp_path / "a", 1, [(0, tmp_path / "a" / "0")])
+    other = Neighbours(tmp_path / "b", 1, [(0, tmp_path / "b" / "0")])
+    assert first.of(second.name) is not None
+    assert second.of(first.name) is not None
+    assert (first.of(first.name), first.of(other.name), other.of(first.name)) == (None, None, None)
+    assert not Neighbours(tmp_path, 0, [])
 
 
 async def test_a_process_that_answers_is_there(socket: Path) -> None:
