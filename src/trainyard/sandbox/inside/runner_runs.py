@@ -276,7 +276,7 @@ def _opened_state(machine: Machine) -> int:
 
 
 def _is_count(number: object) -> bool:
-    return isinstance(number, int) and 0 <= number <= _MOST
+    return type(number) is int and 0 <= number < _MOST
 
 
 def _checked(results: object) -> list[dict[str, Any]]:

@@ -190,7 +190,7 @@ FLOODS = {
 
 @pytest.mark.parametrize("kind", sorted(FLOODS))
 async def test_flooding_its_output(box: Box, kind: str) -> None:
-    kept = await run(box, PRELUDE + FLOODS[kind], log_bytes=1 << 20, output_bytes=4096, timeout_s=10)
+    kept = await run(box, PRELUDE + FLOODS[kind], log_bytes=1 << 20, output_bytes=4096, timeout_s=2)
 
     assert kept.report.reason in (Reason.OUTPUT, Reason.TIMEOUT)
     assert len(kept.stdout) <= 4096
