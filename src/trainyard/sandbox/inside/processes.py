@@ -19,6 +19,10 @@ NICENESS = 5
 _INODE_BYTES = 1024
 """Memory of the kernel for a file of a tmpfs, however empty: its inode and its name (slabinfo: 768 + 192)."""
 _SA_NOCLDSTOP = 1
+_SOCKET_BYTES = 208 << 10
+"""What the kernel keeps for one at most that is not TCP (net.core.wmem_default); no process shows it."""
+_OWN_SOCKETS = 8
+"""Of the runner and its interpreter, rounded up."""
 _ENDED = "ZXx"
 
 
@@ -163,6 +167,16 @@ class Tree:
                     found += [int(word) for word in file.read().split()]
         return found
 
+    def sockets(self) -> int:
+        """Sockets that its code has open, those on their way through others included; 0 where they are not its own."""
+        if not self._is_init:
+            return 0
+        try:
+            with open("/proc/net/sockstat", "rb", buffering=0) as file:  # noqa: PTH123 hot
+                return max(int((file.read() or b"").split(None, 3)[2]) - _OWN_SOCKETS, 0)
+        except (OSError, IndexError):
+            return 0
+
     def samples(self) -> list[Sample]:
         """What each of them takes now."""
         return [sample for pid in self.pids() if (sample := look(pid)) is not None]
@@ -224,7 +238,7 @@ class Meter:
     def measure(self) -> tuple[float, int, list[Sample]]:
         """CPU seconds since the box began, bytes of memory now, and the processes that were seen."""
         samples = self._tree.samples()
-        return self._cpu_s(samples), sum(sample.rss_bytes for sample in samples) + self.files_bytes(), samples
+        return self._cpu_s(samples), sum(sample.rss_bytes for sample in samples) + self._shared_bytes(), samples
 
     def _cpu_s(self, samples: Sequence[Sample]) -> float:
         now = {(sample.pid, sample.started): sample.cpu_s for sample in samples}
@@ -233,6 +247,9 @@ class Meter:
         waited = resource.getrusage(resource.RUSAGE_CHILDREN)
         told_s = waited.ru_utime + waited.ru_stime + sum(sample.cpu_s + sample.reaped_cpu_s for sample in samples)
         return max(told_s, self._gone_s + sum(now.values()))
+
+    def _shared_bytes(self) -> int:
+        return self.files_bytes() + (self._tree.sockets() * _SOCKET_BYTES)
 
     def files_bytes(self) -> int:
         """What the files of the box take in memory."""
@@ -247,7 +264,7 @@ class Meter:
     def proportional_bytes(self, samples: Sequence[Sample]) -> int:
         """Memory with what processes share counted once: slower, and asked only before a run is ended for it."""
         shares = ((_proportional_bytes(one.pid) if one.state not in _ENDED else None, one.rss_bytes) for one in samples)
-        return sum(rss if share is None else share for share, rss in shares) + self.files_bytes()
+        return sum(rss if share is None else share for share, rss in shares) + self._shared_bytes()
 
 
 def give_way(leader: int = 0) -> None:

@@ -39,6 +39,12 @@ MEMORY = {
         "threading.stack_size(32 << 20)\ndef deep():\n    held = bytearray(b'y' * (4 << 20))\n    time.sleep(20)\n"
         "for _ in range(50): threading.Thread(target=deep, daemon=True).start()\ntime.sleep(20)"
     ),
+    "in_buffers_of_sockets": (
+        "def fill():\n    held = []\n    while True:\n        held.append(socket.socketpair())\n"
+        "        held[-1][0].setblocking(False)\n"
+        "        tried(lambda: [held[-1][0].send(b'y' * 8192) for _ in range(99)])\n"
+        "for _ in range(20):\n    if not os.fork():\n        tried(fill)\n        time.sleep(20)\ntime.sleep(20)"
+    ),
     "in_one_big_number": "x = 1 << (1 << 33)\nprint(x.bit_length())\ntime.sleep(20)",
     "in_a_string_that_doubles": "x = 'y'\nwhile True: x += x",
 }
