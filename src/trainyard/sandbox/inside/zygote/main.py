@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from trainyard.sandbox.inside import kernel
+from trainyard.sandbox.inside import kernel, processes
 from trainyard.sandbox.inside.zygote import assignment as assignments
 from trainyard.sandbox.inside.zygote import cgroups, identity, interpreter, layers
 from trainyard.sandbox.inside.zygote.assignment import Assignment
@@ -54,6 +54,7 @@ def run(arrange: Arrange) -> None:
     """Read the assignment and carry it out."""
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    processes.take_descriptors()
     assignment = assignments.decode(sys.stdin.buffer.read())
     _point_input_nowhere()
     listener = _bind(assignment.socket) if assignment.socket else None
