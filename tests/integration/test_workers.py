@@ -59,7 +59,7 @@ def sample(text: str, name: str) -> float:
 
 
 def test_the_processes_are_there(server: LocalServer) -> None:
-    assert set(processes(server)) == {"http", "http:1", "http:2", "engine:test/pocket"}
+    assert set(processes(server)) == {"http", "http:1", "http:2", "engine:test/pocket", "zygote:lean"}
 
 
 def test_a_limit_holds_over_all_of_them_and_the_ledger_has_what_was_let_in(server: LocalServer) -> None:

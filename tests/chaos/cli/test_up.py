@@ -67,7 +67,7 @@ async def test_a_server_starts_heals_and_drains(tmp_path: Path) -> None:
 
         run = run_file(data_dir)
         assert (run.pid, run.url) == (server.process.pid, first["url"])
-        assert set(pids(run)) == {"http", "engine:fake/eager"}
+        assert set(pids(run)) == {"http", "engine:fake/eager", "zygote:lean"}
         check_sockets(run)
 
         code, line = await asyncio.to_thread(refused, command(data_dir, "--port", "0"))
@@ -85,7 +85,7 @@ async def test_a_server_starts_heals_and_drains(tmp_path: Path) -> None:
         assert lazy.state is ChildState.READY
 
         before = pids(run_file(data_dir))
-        assert set(before) == {"http", "engine:fake/eager", "engine:fake/lazy"}
+        assert set(before) == {"http", "engine:fake/eager", "engine:fake/lazy", "zygote:lean"}
         assert await server.end(signal.SIGTERM) == 0
         stopped = [line["name"] for line in server.lines if line.get("state") == "stopped"]
         assert stopped[0] == "http"

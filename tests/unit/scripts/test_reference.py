@@ -25,6 +25,8 @@ def test_the_routes_that_stream_name_their_events() -> None:
         "/v1/chat/completions": "ChatChunk or OpenAIError",
         "/v1/completions": "CompletionResponse or OpenAIError",
         "/v1/stream": "StreamEvent or NativeError",
+        "/exec": "RunBegun or OutputPiece or Output or ExecResponse or CodeError",
+        "/v1/code/exec": "RunBegun or OutputPiece or Output or ExecResponse or CodeError",
     }
 
 

@@ -104,6 +104,7 @@ class Run(Job):
                 pass
             self.machine.loop.forget(pipe)
             os.close(pipe)
+        self._is_held = False  # when the server has read all, there is no pipe to go on with
         kept = {name: output.kept() for name, output in self.outputs.items()}
         header = {
             "id": self.id,

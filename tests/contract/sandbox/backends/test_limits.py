@@ -149,6 +149,16 @@ async def test_a_flood_of_streamed_output_is_bounded_by_the_log(box: Box) -> Non
     assert 4 << 20 <= came <= 5 << 20
 
 
+async def test_a_box_outlives_a_flood_that_is_read_slowly(box: Box) -> None:
+    """Its runner holds the code back, and the run is over while the last of it still waits to be read."""
+    order = Order(code=LOUD, stream=True, log_bytes=4 << 20, timeout_s=20)
+
+    kept = await box.run(order, b"", lambda _stream, _piece: time.sleep(0.002))
+
+    assert kept.report.reason is Reason.OUTPUT
+    assert (await run(box, "print(1)")).stdout == b"1\n"
+
+
 @pytest.mark.parametrize(
     "code",
     [
