@@ -89,7 +89,7 @@ async def test_a_server_starts_heals_and_drains(tmp_path: Path) -> None:
         assert await server.end(signal.SIGTERM) == 0
         stopped = [line["name"] for line in server.lines if line.get("state") == "stopped"]
         assert stopped[0] == "http"
-        assert len(stopped) == 3
+        assert len(stopped) == 4
         assert not any(map(is_alive, before.values()))
     assert not exists(data_dir / "run.json")
     assert not exists(Path(run.socket_directory))
