@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from trainyard.sdk import AsyncClient, Client
@@ -39,3 +41,12 @@ def test_the_package_offers_the_clients_without_importing_them() -> None:
     assert trainyard.AsyncClient is AsyncClient
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = trainyard.Nothing
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_file_without_certificates_is_named(tmp_path: Path, content: str | None) -> None:
+    trusted = tmp_path / "ca.pem"
+    if content is not None:
+        trusted.write_text(content)
+    with pytest.raises(OSError, match=r"ca\.pem holds no certificates to trust"):
+        Client("sk-arg", ca=trusted)

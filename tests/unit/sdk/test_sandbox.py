@@ -52,6 +52,7 @@ def test_a_session_learns_its_id_from_its_first_run_and_continues_it() -> None:
     wire = Wire(answer(ENDED))
     with blocking(wire) as client:
         session = client.sandbox.session(entity_id="chat-7")
+        assert repr(session) == "Session(None)"
         with pytest.raises(ValueError, match="first run"):
             session.files()
         session.run("x = 1")
