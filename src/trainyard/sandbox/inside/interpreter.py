@@ -6,6 +6,7 @@ runner holds the clocks, reads the outputs and forks a new interpreter when this
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -143,7 +144,9 @@ class Interpreter:
             self._leave_fork(ended)
         self._streams.close()
         self._baseline.note(ended.source)
-        return {"exit_code": ended.exit_code, "results": ended.results} | self._standing()
+        waited = resource.getrusage(resource.RUSAGE_CHILDREN)
+        told = {"exit_code": ended.exit_code, "results": ended.results}
+        return told | {"children_cpu_s": waited.ru_utime + waited.ru_stime} | self._standing()
 
     def _standing(self) -> dict[str, Any]:
         names = self._main.__dict__.keys() - self._skip - {WARNED}

@@ -12,6 +12,8 @@ from typing import NamedTuple
 from trainyard.sandbox.inside import kernel
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_ROUNDED_S = 2 / _TICKS_PER_S
+"""What /proc leaves out at most of the children a process has waited for: user and system time, each rounded down."""
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STAT_BYTES = 2048
 NICENESS = 5
@@ -233,7 +235,15 @@ class Meter:
         self._tree, self._mounts = tree, mounts
         self._seen: dict[tuple[int, int], float] = {}
         self._gone_s = 0.0
+        self._told_pid, self._told_s = 0, 0.0
         self.resting_cpu_s: float | None = None
+
+    def tell_of_children(self, pid: int, cpu_s: float) -> None:
+        """Take what a process says its children have taken that it has waited for.
+
+        It is believed within the tick up to which /proc tells it: code may write what it likes in its name.
+        """
+        self._told_pid, self._told_s = pid, cpu_s
 
     def measure(self) -> tuple[float, int, list[Sample]]:
         """CPU seconds since the box began, bytes of memory now, and the processes that were seen."""
@@ -245,8 +255,13 @@ class Meter:
         self._gone_s += sum(cpu_s for key, cpu_s in self._seen.items() if key not in now)
         self._seen = now
         waited = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told_s = waited.ru_utime + waited.ru_stime + sum(sample.cpu_s + sample.reaped_cpu_s for sample in samples)
+        told_s = waited.ru_utime + waited.ru_stime + sum(sample.cpu_s + self._reaped_s(sample) for sample in samples)
         return max(told_s, self._gone_s + sum(now.values()))
+
+    def _reaped_s(self, sample: Sample) -> float:
+        if sample.pid != self._told_pid:
+            return sample.reaped_cpu_s
+        return min(max(self._told_s, sample.reaped_cpu_s), sample.reaped_cpu_s + _ROUNDED_S)
 
     def _shared_bytes(self) -> int:
         return self.files_bytes() + (self._tree.sockets() * _SOCKET_BYTES)

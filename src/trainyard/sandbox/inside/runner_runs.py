@@ -153,6 +153,9 @@ class Cell(Run):
         self._results = _checked(header.get("results"))
         self.machine.interpreter.variables = header["variables"]
         self.machine.interpreter.is_fresh = header.get("is_fresh") is True
+        children_cpu_s = header.get("children_cpu_s")
+        if isinstance(children_cpu_s, float):
+            self.machine.meter.tell_of_children(self.leader, children_cpu_s)
         self.end(exit_code=header["exit_code"] & 0xFF)
 
     def spike_bytes(self) -> int:

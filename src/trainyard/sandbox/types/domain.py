@@ -79,7 +79,6 @@ class Execute(Struct, frozen=True, kw_only=True):
         session_id: Continue this session; None = that of `entity_id`, else a new one.
         entity_id: Name that the caller gives to his session; scoped to him.
         timeout_s: Up to `sandbox.limits.max_timeout_s`.
-        is_fresh: Run in a session that keeps nothing.
     """
 
     code: str

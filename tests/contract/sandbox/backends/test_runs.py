@@ -180,7 +180,7 @@ async def test_cpu_seconds_of_children_count(box: Box) -> None:
 
     kept = await run(box, f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])")
 
-    assert kept.report.cpu_s >= 0.29  # clocks of processes tick every 10 ms
+    assert kept.report.cpu_s >= 0.3
 
 
 async def test_streamed_output_comes_while_the_code_runs_and_is_whole(box: Box) -> None:

@@ -57,6 +57,29 @@ def test_cpu_and_memory_of_children_are_metered() -> None:
     assert meter.files_bytes() == 0
 
 
+def test_what_a_process_says_of_its_children_is_believed_within_a_tick_of_each_clock() -> None:
+    meter = Meter(Tree(), ())
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'import time\\nwhile time.process_time() < 0.1: pass'])\n"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(used.ru_utime + used.ru_stime, flush=True)\ninput()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        said_s = float(child.stdout.readline())
+        sample = processes.look(child.pid)
+        assert sample is not None
+        measured = {}
+        for claim_s in (0.0, said_s, 1e9):
+            meter.tell_of_children(child.pid, claim_s)
+            measured[claim_s] = meter._reaped_s(sample)
+        child.kill()
+
+    assert measured == {0.0: sample.reaped_cpu_s, said_s: said_s, 1e9: sample.reaped_cpu_s + 0.02}
+    assert said_s >= 0.1
+
+
 def test_whether_a_signal_is_ignored_is_seen() -> None:
     code = "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nprint(1, flush=True)\ninput()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
