@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ killer acts between two ticks)."""
 _SETTLE_S = 0.002
 
 
-class Job:
+class Job(ABC):
     """Something that runs under limits.
 
     Args:
@@ -54,15 +55,15 @@ class Job:
         self.start()
         self._rearm(FIRST_TICK_S)
 
+    @abstractmethod
     def start(self) -> None:
         """Set it going."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, cpu_s: float, wall_s: float) -> None:
         """Tell the server how it ended."""
-        raise NotImplementedError
 
-    def on_answer(self, header: Mapping[str, Any]) -> None:
+    def on_answer(self, header: Mapping[str, Any]) -> None:  # noqa: B027 - a program answers nothing
         """Take what the interpreter says; only who waits for it overrides this."""
 
     def _rearm(self, after_s: float) -> None:

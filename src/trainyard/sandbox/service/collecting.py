@@ -78,6 +78,8 @@ class Collecting:
                     await self._expired()
             except (errors.Unavailable, OSError) as error:
                 _log.warning("not_collected", reason=str(error))
+            except Exception:  # noqa: BLE001 - the edge of a job: the next round may get past what this one met
+                _log.error("not_collected", exc_info=True)
             passes += 1
             await asyncio.sleep(_EVERY_S)
 

@@ -120,6 +120,8 @@ class Keeping:
                 await self._tick()
             except errors.Unavailable as error:  # the database is away; leases end by themselves
                 _log.warning("sessions_not_tended", reason=error.message)
+            except Exception:  # noqa: BLE001 - the edge of a job: leases are renewed whatever one round has met
+                _log.error("sessions_not_tended", exc_info=True)
 
     async def _tick(self) -> None:
         parts, now_s = self._parts, self._parts.clock.monotonic()

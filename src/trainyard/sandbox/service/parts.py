@@ -5,6 +5,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+import structlog
+
 from trainyard.core import errors
 from trainyard.core.blobs import BlobStore
 from trainyard.core.clock import Clock
@@ -17,6 +19,8 @@ from trainyard.sandbox.languages import Builds, Languages
 from trainyard.sandbox.service.meters import SandboxMetrics
 from trainyard.sandbox.store import FileStore, SessionStore, StateStore
 from trainyard.sandbox.store.contents import Collector
+
+_log = structlog.get_logger("sandbox")
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
@@ -69,7 +73,12 @@ class Parts:
         """Do something that nobody waits for; `aclose` of the service does."""
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("background_work_failed", exc_info=fault)
 
 
 def unknown_session() -> errors.NotFound:

@@ -113,12 +113,13 @@ async def make(database: Database, writer: GroupWriter, tmp_path: Path) -> Async
         drain_s: float = 30.0,
         reach: Reach = ONLY_PYTHON,
         clock: Clock | None = None,
+        backend: FakeBackend | None = None,
         **fields: object,
     ) -> Server:
         chosen = {"limits": limits or SandboxLimits(), "checkpoint_s": 0.05, "warm": 0, "warm_science": 0} | fields
         sandbox = SandboxSettings.model_validate(chosen)
         settings = Settings(data_dir=tmp_path, sandbox=sandbox, server=ServerSettings(drain_s=drain_s))
-        backend, meter = FakeBackend(), OpenMeter(writer)
+        backend, meter = backend or FakeBackend(), OpenMeter(writer)
         time = clock or SystemClock()
         service = opening.service(settings, database, blobs, backend, meter, time, Metrics(), reach=reach)
         made.append(Server(service, backend, meter, blobs))

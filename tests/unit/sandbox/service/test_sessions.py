@@ -1,6 +1,7 @@
 """Sessions that live, wait, idle, are taken over and end."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,11 +9,37 @@ from tests.unit.sandbox.service.conftest import ANNA, BERT, Make, Server, upload
 from tests.unit.sandbox.service.test_states import durable, until
 from trainyard.core import errors
 from trainyard.core.clock import FakeClock
+from trainyard.sandbox.backends.base import Running
+from trainyard.sandbox.backends.fake import FakeBackend
 from trainyard.sandbox.languages import Reach
 from trainyard.sandbox.types.domain import Execute
 from trainyard.sandbox.types.orders import Reason
 
 WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
+
+
+class StumblingBackend(FakeBackend):
+    """Fails once, as only a fault of its own would, when its boxes are counted."""
+
+    stumbles = 1
+
+    def running(self) -> Sequence[Running]:
+        """List them, but not the first time."""
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("unforeseen")
+        return super().running()
+
+
+async def test_sessions_are_tended_whatever_one_round_has_met(make: Make) -> None:
+    backend = StumblingBackend()
+    server = make(backend=backend, idle_s=0.4)
+    await server.service.start()
+    done = await server.run("x = 1")
+
+    await until(lambda: not backend.stumbles and not backend.running())  # put away for idling, in a later round
+
+    assert (await server.run("print(x)", session_id=done.session_id)).stdout == "1\n"
 
 
 async def test_runs_of_one_session_wait_in_line(server: Server) -> None:
