@@ -1,10 +1,13 @@
 """What the host shows of boxes: their processes, their memory, their control groups."""
 
 import asyncio
+import errno
 import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from io import FileIO
+from mmap import PAGESIZE
 from pathlib import Path
 
 from trainyard.sandbox.backends.base import Box
@@ -91,5 +94,18 @@ def memory_of(pid: int) -> Iterator[bytes]:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             start, end = (int(part, 16) for part in line.split()[0].split("-"))
             if line.split()[1].startswith("r") and not re.search(r"\[(vvar|vsyscall|vvar_vclock)\]", line):
-                memory.seek(start)
-                yield memory.read(end - start)
+                yield b"".join(_readable(memory, start, end))
+
+
+def _readable(memory: FileIO, start: int, end: int) -> Iterator[bytes]:
+    """A mapping without those of its pages that nobody can read, as past the end of a mapped file."""
+    while start < end:
+        memory.seek(start)
+        try:
+            part = memory.read(end - start)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            part = b""
+        yield part
+        start += len(part) or PAGESIZE
