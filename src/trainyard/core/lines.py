@@ -45,6 +45,7 @@ class Lines:
         self._rest = memoryview(b"")
         self._writing = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None  # which has a timer for us
+        self._thread = 0  # in which it runs
 
     def put(self, line: bytes) -> None:
         """Add a line, without its end; it is written within `GATHER_S`."""
@@ -53,13 +54,9 @@ class Lines:
             self._drop(1)
             return
         pending.append(line)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush(None)
-            return
-        if loop is not self._loop:
-            self._wait(loop)
+        loop = self._loop
+        if loop is None or threading.get_ident() != self._thread or not loop.is_running():
+            self._put_elsewhere()
         elif len(pending) % GATHER_LINES == 0:
             self.flush()
 
@@ -85,12 +82,21 @@ class Lines:
         finally:
             self._writing.release()
 
+    def _put_elsewhere(self) -> None:
+        """Have a line written that was put where no loop with a timer of ours runs; to ask which one runs is slow."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush(None)
+        else:
+            self._wait(loop)
+
     def _drop(self, lines: int) -> None:
         self.dropped += lines
         self.on_drop(lines)
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._loop, self._thread = loop, threading.get_ident()
         loop.call_later(GATHER_S, self._at_the_time, loop)
 
     def _at_the_time(self, loop: asyncio.AbstractEventLoop) -> None:
