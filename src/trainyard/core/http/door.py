@@ -132,11 +132,10 @@ class HotDoor:
         begun = self._begin(scope, receive)
         if begun is None:
             return False
-        scope[_BEGUN] = begun
         route, request = begun
         if self._drain.is_draining or not self._is_done_again(route, request, partial(self._finish, request, send)):
+            scope[_BEGUN] = begun
             return False
-        del scope[_BEGUN]
         self._lines.begin()
         self._drain.enter()
         return True

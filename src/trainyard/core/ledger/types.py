@@ -7,7 +7,7 @@ from msgspec import Struct
 Outcome = Literal["done", "cancelled", "failed"]
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
     """One request.
 
     Attributes:

@@ -80,7 +80,7 @@ class Parts:
             completion_tokens=used.completion_tokens,
             charged_tokens=charged,
             cost_micros=cost_micros,
-            seconds=round(max(0.0, self.clock.monotonic() - began_s), 6),
+            seconds=max(0, round((self.clock.monotonic() - began_s) * 1e6)) / 1e6,
         )
 
     def finish(self, work: Coroutine[Any, Any, None]) -> None:

@@ -1,5 +1,6 @@
 """The rows of usage: one statement that adds them, and sums for quotas."""
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from msgspec import structs
@@ -69,7 +70,13 @@ def entry_id(at: float, unique: str) -> str:
         at: As in the entry, Unix seconds.
         unique: Differs between any two entries of one millisecond, in any process.
     """
-    return f"use_{int(at * 1000):011x}{unique}"
+    return _of_millisecond(int(at * 1000)) + unique
+
+
+@functools.lru_cache(maxsize=16)
+def _of_millisecond(number: int) -> str:
+    """Write what all ids of one millisecond begin with."""
+    return f"use_{number:011x}"
 
 
 def insert(entry: Entry) -> Write:
