@@ -5,15 +5,16 @@ import contextvars
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from typing import Literal, ParamSpec, TypeVar
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, exc, text
 
 from trainyard.core import errors
 from trainyard.core.db import connecting, migrate
+from trainyard.core.db.glance import Glance, NotAtOnce
 from trainyard.core.db.patience import Patience
 
 Params = ParamSpec("Params")
@@ -57,6 +58,7 @@ class Database:
         self._away_until_s = 0.0
         self.engine: Engine = connecting.create(url, sync, self._patience)
         self.kind: str = self.engine.dialect.name
+        self._glance = Glance(self.engine.url) if self.kind == "sqlite" else None
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
 
     @contextmanager
@@ -105,6 +107,24 @@ class Database:
         work = functools.partial(context.run, functools.partial(function, *args, **kwargs))
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    async def first(self, sql: str, **values: object) -> Mapping[str, Any] | None:
+        """Read one row that is found by an index; of SQLite at once, in the event loop.
+
+        Args:
+            sql: With named parameters (`:name`), in words that SQLite and Postgres both understand.
+            values: Of the parameters.
+
+        Returns:
+            The first row, as it is committed, by column; a boolean of SQLite is a number. None where there is none.
+
+        Raises:
+            errors.Unavailable: As `begin`.
+        """
+        if self._glance is not None:
+            with suppress(NotAtOnce):
+                return self._glance.first(sql, values)
+        return await self.call(self._first, sql, values)
+
     async def ping(self) -> None:
         """Ask the database for one row.
 
@@ -130,8 +150,15 @@ class Database:
     def close(self) -> None:
         """Wait for running calls and close every connection."""
         self._threads.shutdown(wait=True)
+        if self._glance is not None:
+            self._glance.close()
         self.engine.dispose()
         self._patience.close()
+
+    def _first(self, sql: str, values: Mapping[str, object]) -> Mapping[str, Any] | None:
+        with self.read() as connection:
+            found = connection.execute(text(sql), values).mappings().first()
+        return None if found is None else dict(found)
 
     def _ping(self) -> None:
         with self.read() as connection:

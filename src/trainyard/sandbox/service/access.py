@@ -27,7 +27,7 @@ class Access:
 
     async def readable(self, principal: Principal, session_id: str, shelf: Shelf | None) -> SessionRecord:
         """Find a session whose files the caller may read; raises errors.NotFound (code `session_not_found`)."""
-        session = await self._parts.stored(self._parts.sessions.find, session_id)
+        session = await self._parts.sessions.find(session_id)
         if session is None or not self.may_read(principal, session, shelf):
             raise unknown_session()
         return session

@@ -190,7 +190,7 @@ class Filing:
     async def _find(
         self, principal: Principal, session_id: str, file_id: str, shelf: Shelf | None
     ) -> tuple[SessionRecord, FileRecord]:
-        session = await self._parts.stored(self._parts.sessions.find, session_id)
+        session = await self._parts.sessions.find(session_id)
         if session is None or not self._access.may_read(principal, session, shelf):
             raise unknown_file()
         file = await self._parts.stored(self._parts.files.find, session_id, file_id)

@@ -84,7 +84,7 @@ class Holding:
         Raises:
             errors.NotFound: It is unknown, has expired or is somebody else's; the same answer for all.
         """
-        record = await self._parts.stored(self._parts.sessions.find, session_id)
+        record = await self._parts.sessions.find(session_id)
         if record is None or record.expires_at <= self._parts.clock.now():
             raise unknown_session()
         if not is_owner(principal, record.tenant, record.owner):
@@ -103,7 +103,7 @@ class Holding:
             live = self.sessions.get(session_id)
             if live is not None and live.hold is not None and parts.clock.monotonic() < live.held_until_s:
                 return None
-            record = await parts.stored(parts.sessions.find, session_id)
+            record = await parts.sessions.find(session_id)
         elif of is not None:
             principal, entity_id = of
             asked = (principal.tenant, principal.user, entity_id, parts.clock.now())
@@ -204,7 +204,7 @@ class Holding:
         if live.hold is None or parts.clock.monotonic() >= live.held_until_s:
             await self._claim(live)
         else:
-            record = await parts.stored(parts.sessions.find, live.id)
+            record = await parts.sessions.find(live.id)
             if record is None:
                 self._lose(live)
                 raise unknown_session()

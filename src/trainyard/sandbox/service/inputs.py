@@ -57,7 +57,7 @@ class Inputs:
             if own is None or own.role is Role.PENDING:
                 raise unknown_file(named)
             return own
-        session = await self._parts.stored(self._parts.sessions.find, ref.session_id)
+        session = await self._parts.sessions.find(ref.session_id)
         if session is None or not self._access.may_read(principal, session, ref.shelf):
             raise unknown_file(named)
         found = await self._parts.stored(self._parts.files.find, ref.session_id, ref.file_id)

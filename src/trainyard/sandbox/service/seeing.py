@@ -88,7 +88,7 @@ class Seeing:
         """Put an administrator in the place of the owner, within his tenant."""
         if not principal.is_admin:
             return principal
-        session = await self._parts.stored(self._parts.sessions.find, session_id)
+        session = await self._parts.sessions.find(session_id)
         if session is None or session.tenant != principal.tenant:
             return principal
         return replace(principal, user=session.owner)

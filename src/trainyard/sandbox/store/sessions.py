@@ -1,6 +1,6 @@
 """Sessions: who owns them, how long they live, and which process holds them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ _INSERT = (
     f"INSERT INTO sandbox_sessions ({', '.join(_COLUMNS)}) "  # noqa: S608 - names of our own
     f"VALUES ({', '.join(':' + name for name in _COLUMNS)}) ON CONFLICT (id) DO NOTHING"
 )
+_FIND = f"SELECT {', '.join(_COLUMNS)} FROM sandbox_sessions WHERE id = :id"  # noqa: S608 - names of our own
 _USE = "UPDATE sandbox_sessions SET used_at = :used_at, expires_at = :expires_at WHERE id = :id AND used_at < :used_at"
 
 
@@ -58,15 +59,14 @@ class Listed:
 
 
 class SessionStore:
-    """The rows of sessions; its methods block."""
+    """The rows of sessions; all methods but `find` block."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def find(self, session_id: str) -> SessionRecord | None:
+    async def find(self, session_id: str) -> SessionRecord | None:
         """Find a session; None when there is none of that id."""
-        with self._database.read() as connection:
-            row = connection.execute(select(sessions).where(sessions.c.id == session_id)).mappings().first()
+        row = await self._database.first(_FIND, id=session_id)
         return None if row is None else _record(row)
 
     def newest(self, tenant: str, owner: str, entity_id: str, now: float) -> SessionRecord | None:
@@ -266,5 +266,5 @@ def _is(hold: Hold) -> tuple[ColumnElement[bool], ...]:
     return (sessions.c.id == hold.session_id, sessions.c.holder == hold.holder, sessions.c.fence == hold.fence)
 
 
-def _record(row: RowMapping) -> SessionRecord:
+def _record(row: Mapping[Any, Any]) -> SessionRecord:
     return SessionRecord(**{name: row[name] for name in _COLUMNS})

@@ -1,5 +1,6 @@
 """One suite for the stores of the sandbox, on SQLite and Postgres."""
 
+import asyncio
 import contextlib
 import hashlib
 import threading
@@ -62,6 +63,10 @@ class Yard:
         self.sessions.make(record)
         return record.id
 
+    def session(self, session: str) -> SessionRecord | None:
+        """Find a session."""
+        return asyncio.run(self.sessions.find(session))
+
     def save(self, session: str, files: dict[str, str], gone: tuple[str, ...] = (), **more: Any) -> Any:
         """Save files by path and content."""
         new = [
@@ -100,11 +105,11 @@ def yard(any_database: Database) -> Yard:
 def test_a_session_is_found_as_it_was_made(yard: Yard) -> None:
     fields = {"entity_id": "e", "kind": "skill", "resource_id": "r" * 256, "version": "v" * 128}
     session = yard.make(**fields)
-    found = yard.sessions.find(session)
+    found = yard.session(session)
     assert found is not None
     assert (found.tenant, found.owner, found.revision, found.holder) == ("acme", "anna", 0, None)
     assert {name: getattr(found, name) for name in fields} == fields
-    assert yard.sessions.find(new_id()) is None
+    assert yard.session(new_id()) is None
 
 
 def test_the_hot_writes_add_a_session_once_and_only_ever_lengthen_its_life(yard: Yard) -> None:
@@ -120,7 +125,7 @@ def test_the_hot_writes_add_a_session_once_and_only_ever_lengthen_its_life(yard:
     ):
         with yard.database.begin() as connection:
             connection.execute(text(write.sql), dict(write.parameters))
-    found = yard.sessions.find(session)
+    found = yard.session(session)
     assert found is not None
     assert (found.tenant, found.used_at, found.expires_at) == ("acme", NOW + 10, NOW + 110)
 
@@ -179,7 +184,7 @@ def test_a_holder_renews_what_is_his_and_nothing_else(yard: Yard) -> None:
     held = [yard.sessions.claim(one, "a", NOW, 10, alive) for one in (mine, lost)]
     yard.sessions.claim(lost, "b", NOW, 5, dead)
     yard.sessions.renew([one.hold for one in held if one is not None and one.hold is not None], NOW + 50)
-    leases = [one.lease_until for one in (yard.sessions.find(mine), yard.sessions.find(lost)) if one is not None]
+    leases = [one.lease_until for one in (yard.session(mine), yard.session(lost)) if one is not None]
     assert leases == [NOW + 50, NOW + 5]
 
 
@@ -231,7 +236,7 @@ def test_a_file_keeps_its_id_and_every_change_raises_the_revision(yard: Yard) ->
     assert [file.path for file in second.deleted] == ["b"]
     assert sorted(second.freed) == sorted([sha("1"), sha("2")])
     assert [file.sha256 for file in yard.files.of_session(session)] == [sha("3")]
-    found = yard.sessions.find(session)
+    found = yard.session(session)
     assert found is not None
     assert found.revision == 2
 
@@ -349,9 +354,9 @@ def test_sessions_end_with_their_time_unless_they_are_held_or_were_used_since(ya
     assert [one.id for one in yard.sessions.expired(NOW + 100, 10)] == [over]
     assert {one.id for one in yard.sessions.expired(NOW + 105, 10)} == {over, held}
     assert yard.sessions.remove(later, expired_at=NOW + 105) == []
-    assert yard.sessions.find(later) is not None
+    assert yard.session(later) is not None
     assert sorted(yard.sessions.remove(over, expired_at=NOW + 105)) == sorted([sha("1"), sha("s")])
-    assert yard.sessions.find(over) is None
+    assert yard.session(over) is None
     assert yard.sessions.remove(over) == []
     assert yard.names() == {}
 
