@@ -57,13 +57,17 @@ class BadFrame(Exception):
 
 def encode(header: Header, payload: bytes | memoryview = b"") -> bytes:
     """Put one frame together."""
-    head = json.dumps(header, separators=(",", ":")).encode()
+    head = _encode(header).encode()
     return b"".join((LENGTHS.pack(len(head), len(payload)), head, payload))
 
 
 def _refuse(name: str) -> None:
     """Take no NaN and no Infinity, which JSON (RFC 8259) does not have either."""
     raise ValueError(name)
+
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 class Reader:
@@ -99,7 +103,7 @@ class Reader:
             )
         del self._held[:end]
         try:
-            header = json.loads(head, parse_constant=_refuse)
+            header = _decode(head.decode("utf-8", "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise BadFrame("a header that is no JSON") from error
         if not isinstance(header, dict):

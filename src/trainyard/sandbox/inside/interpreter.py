@@ -28,7 +28,7 @@ MAX_ANSWER_BYTES = 12 << 20
 """Of one answer to the runner; results that make it longer are left out, the largest first."""
 LOST = 113
 """Exit code of an interpreter that cannot reach its runner any more."""
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
 _DESCRIPTORS = {"run": 3, "dump": 1, "load": 1}
 _MOST_DESCRIPTORS = max(_DESCRIPTORS.values())
 """That come with an order: standard streams, or the file of a state; never a directory of the runner."""

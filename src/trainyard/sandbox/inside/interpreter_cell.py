@@ -1,7 +1,6 @@
 """One run of Python code: compiled under a name of its own, executed, its exception printed as CPython prints it."""
 
 import contextlib
-import importlib
 import linecache
 import os
 import signal
@@ -40,6 +39,7 @@ class Cells:
 
     def __init__(self, namespace: dict[str, Any], workspace: str) -> None:
         self._namespace, self._workspace = namespace, workspace
+        self._fixed = tuple(path for path in sys.path if path != workspace)
         self._capture = display.Capture(Path(workspace))
         self._is_asked = True
         self._count = 0
@@ -75,10 +75,16 @@ class Cells:
         """Set what belongs to this run; gives what the environment had where the run has something else."""
         sys.argv = [SCRIPT, *order["args"]]
         os.chdir(self._workspace)
-        importlib.invalidate_caches()
+        self._forget_listings()
         before = {name: os.environ.get(name) for name in order["env"]}
         os.environ.update(order["env"])
         return before
+
+    def _forget_listings(self) -> None:
+        """Do as `importlib.invalidate_caches`, but for directories that nobody can write to, which are most of them."""
+        for path, finder in sys.path_importer_cache.items():
+            if not path.startswith(self._fixed) and (forget := getattr(finder, "invalidate_caches", None)):
+                forget()
 
     def _guarded(self, order: dict[str, Any], name: str) -> Ended:
         """Run user code with its own handler of SIGINT and its own recursion limit, and print what it raises."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from trainyard.sandbox.inside import frames, interpreter, processes
 from trainyard.sandbox.inside.runner_loop import READABLE, WRITABLE, Loop
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
 
 
 class Interpreter:

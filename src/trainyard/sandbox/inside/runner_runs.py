@@ -89,7 +89,7 @@ class Run(Job):
                 self._watch(name)
 
     def close_descriptors(self) -> None:
-        """Give back the ends that the code has now."""
+        """Give back the ends that the code has; until then its giving them back wakes nobody up."""
         for descriptor in self.descriptors:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
@@ -142,7 +142,6 @@ class Cell(Run):
         self._results: list[dict[str, Any]] = []
         order = {"id": self.token, "op": "run"} | {key: self.order[key] for key in ("code", "args", "env", "results")}
         self.machine.interpreter.send(order, self.descriptors)
-        self.close_descriptors()
 
     def on_answer(self, header: Mapping[str, Any]) -> None:
         """Take how it ended; an answer to anything else comes from code that plays interpreter."""
@@ -287,7 +286,7 @@ def _checked(results: object) -> list[dict[str, Any]]:
     """Results as they must be, or none: the code can write what it likes in the name of its interpreter."""
     if not isinstance(results, list) or not all(map(_is_result, results)):
         return []
-    plain: list[dict[str, Any]] = _plain(results)
+    plain: list[dict[str, Any]] = _plain(results) if results else []
     return plain
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from trainyard.sandbox.inside import frames
 from trainyard.sandbox.inside.runner_loop import READABLE, WRITABLE, Loop
 
-_READ_BYTES = 256 << 10
+_READ_BYTES = 64 << 10
 FULL_BYTES = 1 << 20
 """Waiting for the server; who produces more is held back until it has read."""
 

@@ -39,6 +39,9 @@ OnAdmitted = Callable[[bytes], None]
 
 ROUTE = "/exec"
 
+_USED_S = 1.0
+"""To which the database knows when a session was used: to write it down moves two indexes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -154,7 +157,7 @@ class Running:
             + len(ended.kept.stderr)
             + sum(file.size_bytes for file in ended.left.files),
         )
-        await charge.settle(Used(prompt_tokens=0, completion_tokens=0, work=work), self._row(live))
+        await charge.settle(Used(prompt_tokens=0, completion_tokens=0, work=work), *self._rows(live))
         live.hold = live.hold if live.is_stored or live.box is not None else None
         live.is_stored = True
         live.used_s = parts.clock.monotonic()
@@ -206,11 +209,14 @@ class Running:
         if is_empty and not (is_continued and live.files):
             self._boxes.abandon(live)
 
-    def _row(self, live: LiveSession) -> Write:
+    def _rows(self, live: LiveSession) -> tuple[Write, ...]:
+        """Make what has to be written of a session that was used; nothing right after the last time."""
         if not live.is_stored:
-            return inserted(self._holding.row(live, is_held=live.box is not None))
-        now = self._parts.clock.now()
-        return used(live.id, now, now + self._parts.settings.session_ttl_s)
+            return (inserted(self._holding.row(live, is_held=live.box is not None)),)
+        now, ttl_s = self._parts.clock.now(), self._parts.settings.session_ttl_s
+        if 0 <= now - live.record.used_at < min(_USED_S, ttl_s / 100):
+            return ()
+        return (used(live.id, now, now + ttl_s),)
 
     def _executed(
         self, live: LiveSession, asked: Asked, readied: Readied, ended: Ended, before: Mapping[str, FileRecord]

@@ -4,6 +4,8 @@ import enum
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from trainyard.sandbox.types.domain import Kind, Shelf, StoredFile
 from trainyard.sandbox.types.orders import Dropped, Flavor
 
@@ -31,8 +33,7 @@ class Hold:
     fence: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecord:
+class SessionRecord(Struct, frozen=True, kw_only=True):
     """One session.
 
     Attributes:

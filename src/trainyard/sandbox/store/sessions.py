@@ -1,9 +1,10 @@
 """Sessions: who owns them, how long they live, and which process holds them."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -87,7 +88,7 @@ class SessionStore:
             contents.lock(connection, wanted.tenant)
             found = _newest(connection, wanted.tenant, wanted.owner, wanted.entity_id, wanted.created_at)
             if found is None:
-                connection.execute(insert(sessions).values(**asdict(wanted)))
+                connection.execute(insert(sessions).values(**structs.asdict(wanted)))
         return found or wanted
 
     def claim(
@@ -200,7 +201,7 @@ class SessionStore:
 
 def inserted(session: SessionRecord) -> Write:
     """Make the write that adds a session; a second one changes nothing."""
-    return Write(_INSERT, asdict(session))
+    return Write(_INSERT, structs.asdict(session))
 
 
 def used(session_id: str, used_at: float, expires_at: float) -> Write:
