@@ -1,5 +1,6 @@
 """One run of Python code: compiled under a name of its own, executed, its exception printed as CPython prints it."""
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import linecache
 import os
@@ -19,6 +20,8 @@ _CELL = "<cell"
 _MAX_SOURCE_BYTES = 32 << 20
 """Of the sources that are kept for tracebacks; the oldest go first."""
 _OWN_RECURSION = 1000
+_set_handler = _signal.signal
+"""`signal.signal` without its enums, and whatever user code may put in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Cells:
         code: tuple[CodeType, ...] = ()
         try:
             sys.setrecursionlimit(self._recursion)
-            signal.signal(signal.SIGINT, self._on_interrupt)
+            _set_handler(signal.SIGINT, self._on_interrupt)
             body, last = display.compiled(order["code"], name)
             code = tuple(part for part in (body, last) if part is not None)
             results = self._execute(body, last)
@@ -112,7 +115,7 @@ class Cells:
         """Take back what would hurt the interpreter's own code; the next run has it again."""
         while True:
             with contextlib.suppress(BaseException):  # a SIGINT that came late raises here, in user code's handler
-                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                handler = _set_handler(signal.SIGINT, _signal.SIG_IGN)
                 if handler != signal.SIG_IGN:
                     self._on_interrupt = handler
                 break

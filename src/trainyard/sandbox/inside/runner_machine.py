@@ -12,6 +12,7 @@ from trainyard.sandbox.inside import frames, interpreter, processes
 from trainyard.sandbox.inside.outputs import Output
 from trainyard.sandbox.inside.runner_interpreter import Interpreter
 from trainyard.sandbox.inside.runner_loop import Loop
+from trainyard.sandbox.inside.runner_pipes import Pipes
 from trainyard.sandbox.inside.runner_wire import Wire
 from trainyard.sandbox.inside.spool import Spool, open_directory
 from trainyard.sandbox.inside.workspace import Folder
@@ -57,6 +58,18 @@ class Machine:
         self.was_lost = False
         self.on_answer: Callable[[frames.Header], None] = self.distrust_unasked
         self.interpreter = self._new_interpreter()
+        self._pipes: Pipes | None = None
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Open what the next run needs; where that is not to be had now, the run asks again."""
+        with contextlib.suppress(OSError):
+            self._pipes = Pipes(self.loop)
+
+    def take_pipes(self) -> Pipes:
+        """Give the pipes to a run, which closes them."""
+        pipes, self._pipes = self._pipes, None
+        return pipes or Pipes(self.loop)
 
     def _new_interpreter(self) -> Interpreter:
         """Fork one; where the last run has used up all processes, as soon as they are waited for."""

@@ -1,6 +1,5 @@
 """Runs: the jobs that execute code, with their outputs and their report."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -9,16 +8,16 @@ from typing import Any
 
 from trainyard.sandbox.inside import processes
 from trainyard.sandbox.inside.interpreter import LOST
-from trainyard.sandbox.inside.outputs import READ_BYTES, Output
+from trainyard.sandbox.inside.outputs import Output
 from trainyard.sandbox.inside.programs import CannotStart, Program
 from trainyard.sandbox.inside.runner_jobs import Job
 from trainyard.sandbox.inside.runner_machine import Machine
+from trainyard.sandbox.inside.runner_pipes import STREAMS
 from trainyard.sandbox.inside.spool import STATE
 from trainyard.sandbox.inside.workspace import refusal
 
 _NO_PROCESS = 1 << 30
 _DAMAGED = b"The interpreter could not go on with what code has made of it. It was replaced; its variables are gone.\n"
-_STREAMS = ("stdout", "stderr")
 _FAILURES = ("bad_state", "invalid_path", "not_found", "workspace_full", "io_error")
 """Codes with which an interpreter says that it has not done what it was asked."""
 _MOST = 1 << 31
@@ -32,39 +31,24 @@ class Run(Job):
 
     def __init__(self, machine: Machine, order: Mapping[str, Any], stdin: bytes) -> None:
         super().__init__(machine, order)
-        self._stdin = machine.spool.holding(stdin)
-        self.outputs = {name: Output(machine.spool, order["output_bytes"], order["log_bytes"]) for name in _STREAMS}
+        self.outputs = {name: Output(machine.spool, order["output_bytes"], order["log_bytes"]) for name in STREAMS}
         machine.keep_outputs(self.outputs)
-        self._pipes = dict.fromkeys(_STREAMS, -1)
         self._is_held = False
-        self.descriptors = [self._stdin, *(self._open_pipe(name) for name in _STREAMS)]
-
-    def _open_pipe(self, name: str) -> int:
-        reading, writing = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(reading, False)
-        self._pipes[name] = reading
-        self._watch(name)
-        return writing
-
-    def _watch(self, name: str) -> None:
-        self.machine.loop.watch(self._pipes[name], lambda _events: self._take_one(name))
-
-    def _take_one(self, name: str) -> None:
-        self._read(name)
+        self._pipes = machine.take_pipes()
+        self._pipes.on_ready = self._read
+        try:
+            self._stdin = machine.spool.holding(stdin)
+        except OSError:
+            self._pipes.close()
+            raise
+        self.descriptors = [self._stdin, *self._pipes.writing]
 
     def _read(self, name: str) -> bool:
         """Take one piece; whether there was one."""
-        try:
-            piece = os.read(self._pipes[name], READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not piece:
-            self.machine.loop.forget(self._pipes[name])
-            return False
-        output = self.outputs[name]
-        if not output.is_over:
-            self._take(name, output, piece)
-        return True
+        piece = self._pipes.read(name)
+        if piece and not self.outputs[name].is_over:
+            self._take(name, self.outputs[name], piece)
+        return bool(piece)
 
     def _take(self, name: str, output: Output, piece: bytes) -> None:
         output.feed(piece)
@@ -79,31 +63,19 @@ class Run(Job):
         if self.machine.wire.is_full and not self._is_held and not self._is_ended:
             self._is_held = True
             self.machine.wire.on_room = self._go_on
-            for pipe in self._pipes.values():
-                self.machine.loop.forget(pipe)
+            self._pipes.hold_back()
 
     def _go_on(self) -> None:
         if self._is_held:
             self._is_held = False
-            for name in _STREAMS:
-                self._watch(name)
-
-    def close_descriptors(self) -> None:
-        """Give back the ends that the code has; until then its giving them back wakes nobody up."""
-        for descriptor in self.descriptors:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-        self.descriptors = []
+            self._pipes.go_on()
 
     def answer(self, cpu_s: float, wall_s: float) -> None:
-        """Read what is left in the pipes, look at the files, and report."""
-        self.close_descriptors()
-        self._is_held = True
-        for name, pipe in self._pipes.items():
+        """Read what is left in the pipes, look at the files, report, and make ready for the next run."""
+        self._is_held = True  # the rest of its output is on its way in any case
+        for name in STREAMS:
             while self._read(name):
                 pass
-            self.machine.loop.forget(pipe)
-            os.close(pipe)
         self._is_held = False  # when the server has read all, there is no pipe to go on with
         kept = {name: output.kept() for name, output in self.outputs.items()}
         header = {
@@ -121,6 +93,9 @@ class Run(Job):
             **self.standing(),
         }
         self.machine.wire.send(header, kept["stdout"] + kept["stderr"])
+        os.close(self._stdin)
+        self._pipes.close()
+        self.machine.prepare()
 
     def standing(self) -> dict[str, Any]:
         """`results`, and how the interpreter stands."""
