@@ -2,13 +2,16 @@
 
 import contextlib
 import os
+import urllib.parse
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 
+from benchmarks.sandbox.calling import Caller
 from trainyard.sdk.local_server import LocalServer
 
 PRINT = "print(1)"
@@ -24,6 +27,7 @@ class Sandbox:
 
     server: LocalServer
     http: aiohttp.ClientSession
+    exec: Caller
 
     async def run(self, code: str, session_id: str | None = None) -> dict[str, Any]:
         """Run code; in a session of its own, or in this one.
@@ -32,10 +36,10 @@ class Sandbox:
             RuntimeError: The answer is no 200, or the code failed.
         """
         body = {"lang": "py", "code": code} | ({"session_id": session_id} if session_id else {})
-        async with self.http.post("/exec", json=body) as answer:
-            told: dict[str, Any] = await answer.json()
-        if answer.status != 200 or told["exit_code"] != 0:
-            raise RuntimeError(f"{answer.status}: {told}")
+        status, answer = await self.exec.post(msgspec.json.encode(body))
+        told: dict[str, Any] = msgspec.json.decode(answer)
+        if status != 200 or told["exit_code"] != 0:
+            raise RuntimeError(f"{status}: {told}")
         return told
 
     async def one_shot(self) -> None:
@@ -81,7 +85,10 @@ async def running(directory: Path, packages: Path) -> AsyncIterator[Sandbox]:
         headers = {"X-API-Key": server.key}
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(server.url, headers=headers, connector=connector) as http:
-            yield Sandbox(server, http)
+            address = urllib.parse.urlsplit(server.url)
+            caller = Caller(str(address.hostname), int(address.port or 80), "/exec", server.key)
+            yield Sandbox(server, http, caller)
+            caller.close()
 
 
 def sandbox_pids(supervisor: int) -> list[int]:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,25 @@ from urllib.parse import quote
 
 from sqlalchemy.engine import URL
 
+_LOOK_S = 1.0
+
 
 class NotAtOnce(Exception):
     """A thread has to look, which may wait, and which says what is wrong."""
 
 
 class Glance:
-    """A connection to SQLite that only reads, and waits for nobody. For one thread at a time."""
+    """A connection to SQLite that only reads, and waits for nobody. For one thread at a time.
+
+    A file that is taken away or replaced under it is noticed within a second, as it is by who writes.
+    """
 
     def __init__(self, url: URL) -> None:
-        """Prepare; the file is opened by the first look, and anew when another one has taken its place."""
+        """Prepare; the file is opened by the first look."""
         self._path = Path(url.database or "")
         self._connection: sqlite3.Connection | None = None
         self._file: os.stat_result | None = None
+        self._looked_s = 0.0
 
     def first(self, sql: str, values: Mapping[str, object]) -> dict[str, Any] | None:
         """Read the first row of a statement as it is committed now, by column; None where there is none.
@@ -45,7 +52,9 @@ class Glance:
                 connection.close()
 
     def _opened(self) -> sqlite3.Connection:
-        file = self._path.stat()
+        if self._connection is not None and time.monotonic() < self._looked_s + _LOOK_S:
+            return self._connection
+        file, self._looked_s = self._path.stat(), time.monotonic()
         if self._connection is not None and self._file is not None and os.path.samestat(file, self._file):
             return self._connection
         self.close()

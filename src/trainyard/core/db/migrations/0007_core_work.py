@@ -16,4 +16,5 @@ def upgrade() -> None:
         sa.Column("bytes_in", sa.BigInteger, nullable=False),
         sa.Column("bytes_out", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("entry_id", name="pk_core_work"),
+        sqlite_with_rowid=False,
     )

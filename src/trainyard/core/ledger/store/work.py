@@ -13,6 +13,7 @@ work = Table(
     Column("cpu_s", Double, nullable=False),
     Column("bytes_in", BigInteger, nullable=False),
     Column("bytes_out", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 _INSERT = (
