@@ -134,6 +134,11 @@ class Backend(Protocol):
         """As `sandbox.backend` has it."""
         ...
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether boxes are made of an image, so that what they can run is theirs to tell."""
+        ...
+
     async def start(self) -> None:
         """Begin to keep boxes ready; raises errors.StartupError where a required layer is missing."""
         ...

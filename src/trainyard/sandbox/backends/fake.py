@@ -29,11 +29,13 @@ class FakeBackend:
     Args:
         max_boxes: More are refused with errors.Unavailable.
         libraries: Directories with packages that the code can import, beside those of this interpreter.
+        is_elsewhere: Whether boxes are asked for their languages, as those of another machine are.
     """
 
     name = "fake"
 
-    def __init__(self, *, max_boxes: int = 64, libraries: Sequence[Path] = ()) -> None:
+    def __init__(self, *, max_boxes: int = 64, libraries: Sequence[Path] = (), is_elsewhere: bool = False) -> None:
+        self.is_elsewhere = is_elsewhere
         self._max_boxes, self._libraries = max_boxes, tuple(libraries)
         self._numbers = itertools.count(1)
         self._boxes: dict[str, tuple[RunnerBox, int, Flavor]] = {}

@@ -30,6 +30,11 @@ class GatedBackend:
         """As `sandbox.backend` has it."""
         return self._inner.name
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """As the backend says."""
+        return self._inner.is_elsewhere
+
     async def start(self) -> None:
         """Begin to keep boxes ready, or remember why there will be none."""
         try:

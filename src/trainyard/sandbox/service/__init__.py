@@ -16,6 +16,7 @@ from trainyard.sandbox.service.filing import Filing, Uploaded
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.inputs import Inputs
 from trainyard.sandbox.service.keeping import Keeping
+from trainyard.sandbox.service.learning import Learning
 from trainyard.sandbox.service.outputs import Outputs
 from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.service.running import OnAdmitted, OnEvent, OnSession, Running
@@ -47,7 +48,7 @@ class SandboxService:
 
     Args:
         parts: What the use cases share.
-        discover: Finds the languages of this machine; asked once, at the start.
+        discover: Finds the languages of this machine; asked once, at the start, where boxes are of this machine.
         drain_s: What live sessions get at the end to be written down.
         collects: Whether this process removes what is over; one of several is enough.
     """
@@ -71,6 +72,7 @@ class SandboxService:
         self._filing = Filing(parts, holding, access, contents)
         self._stating = Stating(parts, holding, boxes, checkpoints, contents)
         self._collecting = Collecting(parts, contents)
+        self._learning = Learning(parts)
         self._seeing = Seeing(parts, holding, boxes, checkpoints, self._collecting)
 
     async def start(self) -> None:
@@ -79,13 +81,18 @@ class SandboxService:
         Raises:
             errors.StartupError: A required layer of isolation is missing.
         """
-        self._parts.languages, _ = await asyncio.gather(self._discover(), self._parts.backend.start())
+        if self._parts.backend.is_elsewhere:
+            await self._parts.backend.start()
+            self._learning.start()
+        else:
+            self._parts.languages, _ = await asyncio.gather(self._discover(), self._parts.backend.start())
         self._keeping.start()
         if self._collects:
             self._collecting.start()
 
     async def aclose(self) -> None:
         """Write live sessions down and end every box; after the last request."""
+        await self._learning.aclose()
         await self._collecting.aclose()
         await self._keeping.aclose(self._drain_s)
         while self._parts.tasks:

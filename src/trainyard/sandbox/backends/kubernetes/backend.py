@@ -47,6 +47,7 @@ class KubernetesBackend:
     """
 
     name = "kubernetes"
+    is_elsewhere = True
 
     def __init__(self, settings: SandboxSettings, client: Api | None = None) -> None:
         self._settings, self._ours = settings, settings.kubernetes

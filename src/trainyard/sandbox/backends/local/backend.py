@@ -32,6 +32,8 @@ class LocalBackend:
         take_s: How long `take` waits for a box when none is ready.
     """
 
+    is_elsewhere = False
+
     def __init__(
         self,
         settings: SandboxSettings,

@@ -1,6 +1,7 @@
 """Boxes in pods: warm ones, those of jobs, and what code in them can do."""
 
 import asyncio
+import platform
 import time
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ from tests.contract.sandbox.backends.kubernetes.grounds import eventually, setti
 from tests.services.kubernetes import Cluster
 from trainyard.core import errors
 from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.languages import Languages
 from trainyard.sandbox.types.orders import Order
 
 
@@ -142,3 +144,14 @@ async def test_a_take_that_is_cancelled_leaves_nothing(make_backend: MakeBackend
     with pytest.raises(asyncio.CancelledError):
         await taking
     await eventually(lambda: not cluster.pods() and not cluster.jobs())
+
+
+async def test_a_box_tells_which_languages_its_image_has(make_backend: MakeBackend) -> None:
+    backend = await make_backend()
+    box = await backend.take("lean", "anna")
+    told = await Languages.of_box(box, 512 << 20)
+    await box.close()
+    versions = {one.code: one.version for one in told.available()}
+    assert versions["py"] == platform.python_version()
+    assert versions["bash"][0].isdigit()
+    assert all("in the image of the boxes" in lacks or "does not tell" in lacks for lacks in told.missing.values())
