@@ -110,7 +110,7 @@ class Holding:
             record = await parts.stored(parts.sessions.newest, *asked)
         else:
             return None
-        if record is None or record.holder in (None, parts.holder) or (record.lease_until or 0.0) <= parts.clock.now():
+        if record is None or record.holder is None or not is_held_elsewhere(record, parts.holder, parts.clock.now()):
             return None
         return _neighbour(record.holder)
 
@@ -291,10 +291,23 @@ def is_dead(holder: str) -> bool:
     return place == _place() and began is not None and pid.isdecimal() and _began(int(pid)) != began
 
 
+def is_held_elsewhere(record: SessionRecord, holder: str, now: float) -> bool:
+    """Whether a process that lives, as far as can be told, has a session.
+
+    Args:
+        record: Of the session.
+        holder: This process, which does not count.
+        now: Unix seconds.
+    """
+    if record.holder in (None, holder) or (record.lease_until or 0.0) <= now:
+        return False
+    return not is_dead(record.holder or "")
+
+
 def _neighbour(holder: str) -> str | None:
     """Read by what name a living process of this machine is reached."""
     place, _, rest = holder.partition(":")
-    if place != _place() or rest.count(":") != 2 or is_dead(holder):
+    if place != _place() or rest.count(":") != 2:
         return None
     return rest.split(":")[2]
 
