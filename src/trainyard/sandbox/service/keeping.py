@@ -11,7 +11,7 @@ from trainyard.sandbox.service.holding import LEASE_S, MARGIN_S, Holding
 from trainyard.sandbox.service.live import LiveSession
 from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.store import Hold
-from trainyard.sandbox.store.records import Wanted
+from trainyard.sandbox.store.records import Became, Wanted
 
 _log = structlog.get_logger("sandbox")
 
@@ -39,7 +39,7 @@ class Keeping:
         self._turn = asyncio.Semaphore(_CHECKPOINTS_AT_ONCE)
         self._timers: dict[LiveSession, asyncio.TimerHandle] = {}
         self._looks: dict[LiveSession, asyncio.TimerHandle] = {}
-        self._asked: set[str] = set()
+        self._asked: set[tuple[str, Wanted]] = set()
         self._renew_at_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -139,8 +139,8 @@ class Keeping:
             for live in held:
                 live.held_until_s = max(live.held_until_s, now_s + LEASE_S - MARGIN_S)
         for session_id, (hold, wanted) in (await parts.stored(parts.sessions.held, parts.holder)).items():
-            if wanted is not None and session_id not in self._asked:
-                self._asked.add(session_id)
+            if wanted is not None and (session_id, wanted) not in self._asked:
+                self._asked.add((session_id, wanted))
                 parts.finish(self._answer(session_id, hold, wanted))
 
     async def _answer(self, session_id: str, hold: Hold, wanted: Wanted) -> None:
@@ -151,21 +151,27 @@ class Keeping:
                 await self._parts.stored(self._parts.sessions.release, hold)
             elif wanted == "release":
                 await self._end(live, "wanted")
+            elif live.box is not None and live.is_running:
+                await (live.box.close() if wanted == "kill" else live.box.interrupt())
+                became: Became = "killed" if wanted == "kill" else "interrupted"
+                await self._parts.stored(self._parts.sessions.answered, hold, wanted, became)
+            elif wanted == "kill":
+                await self._end(live, "killed")
             else:
-                if live.box is not None and live.is_running:
-                    await (live.box.close() if wanted == "kill" else live.box.interrupt())
-                await self._parts.stored(self._parts.sessions.answered, hold)
+                await self._parts.stored(self._parts.sessions.answered, hold, wanted)
         except errors.Unavailable:  # asked again at the next tick
             return
         finally:
-            self._asked.discard(session_id)
+            self._asked.discard((session_id, wanted))
 
     async def _end(self, live: LiveSession, reason: str) -> None:
         async with live.lock:
             if live.is_gone or (reason == "idle" and self._is_used(live)):
                 return
             if live.box is not None and not await self._boxes.put_away(live, reason):
-                return
+                if reason != "killed":
+                    return
+                self._boxes.abandon(live)
             await self._boxes.let_go(live)
 
     def _is_used(self, live: LiveSession) -> bool:

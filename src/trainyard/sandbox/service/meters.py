@@ -14,7 +14,8 @@ class SandboxMetrics:
         warm: Boxes that are ready and belong to nobody.
         checkpoints: By what became of them: `written`, `unchanged`, `failed`.
         restores: By what became of them: `whole`, `partial`, `failed`.
-        evictions: Sessions whose box was given up, by the reason: `idle`, `memory`, `boxes`, `wanted`, `shutdown`.
+        evictions: Sessions whose box was given up, by the reason: `idle`, `memory`, `boxes`, `wanted`, `killed`,
+            `shutdown`.
         bytes: Of contents, by direction: `uploaded`, `produced`, `downloaded`, `checkpointed`.
         collected: Contents that were removed because nothing names them.
     """

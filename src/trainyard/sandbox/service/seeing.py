@@ -1,5 +1,6 @@
 """Sessions as a whole: listed, interrupted, ended, removed."""
 
+import asyncio
 from dataclasses import replace
 
 from trainyard.core import errors
@@ -7,13 +8,16 @@ from trainyard.core.principal import Principal
 from trainyard.sandbox.service.boxes import Boxes
 from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.collecting import Collecting
-from trainyard.sandbox.service.holding import Holding
+from trainyard.sandbox.service.holding import Holding, is_held_elsewhere
 from trainyard.sandbox.service.parts import Parts, unknown_session
 from trainyard.sandbox.store.records import SessionRecord, Wanted
 from trainyard.sandbox.store.sessions import Listed
 from trainyard.sandbox.types.domain import SessionInfo
 
 _MOST = 1000
+_ANSWER_S = 2.0
+"""For another process, which looks four times a second, to answer."""
+_LOOK_S = 0.05
 
 
 class Seeing:
@@ -54,7 +58,7 @@ class Seeing:
             if live.is_running:
                 await live.box.interrupt()
             return live.is_running
-        return await self._ask(session, "interrupt")
+        return await self._ask(session, "interrupt") and await self._answered(session, "interrupt")
 
     async def kill(self, principal: Principal, session_id: str) -> bool:
         """See `SandboxService.kill_session`."""
@@ -62,7 +66,7 @@ class Seeing:
         session = await self._holding.find(principal, session_id)
         live = self._holding.sessions.get(session_id)
         if live is None or live.box is None:
-            return await self._ask(session, "kill")
+            return await self._ask(session, "kill") and await self._answered(session, "kill")
         if live.lock.locked():
             await live.box.close()  # what runs, ends with it
             return True
@@ -99,6 +103,26 @@ class Seeing:
             return False
         return await self._parts.stored(self._parts.sessions.want, session.id, wanted, self._parts.clock.now())
 
+    async def _answered(self, asked: SessionRecord, wanted: Wanted) -> bool:
+        """Wait for the holder; whether it had something to do it to.
+
+        Raises:
+            errors.Unavailable: It has not answered yet (code `session_not_answered`).
+        """
+        for _ in range(round(_ANSWER_S / _LOOK_S)):
+            await asyncio.sleep(_LOOK_S)
+            found = await self._parts.sessions.find(asked.id)
+            if found is None or (found.holder, found.fence) != (asked.holder, asked.fence):
+                return wanted == "kill"  # nobody lets go of a session whose box runs
+            if found.wanted != wanted:
+                return found.wanted in ("interrupted", "killed")
+        raise errors.Unavailable(
+            f"The process that has this session was asked to {wanted} it and has not answered yet; ask again",
+            code="session_not_answered",
+            param="session_id",
+            retry_after_s=1,
+        )
+
     def _shown(self, listed: Listed) -> SessionInfo:
         session = listed.session
         live = self._holding.sessions.get(session.id)
@@ -110,7 +134,7 @@ class Seeing:
             created_at=session.created_at,
             used_at=session.used_at,
             expires_at=session.expires_at,
-            is_live=is_here or session.holder not in (None, self._parts.holder),
+            is_live=is_here or is_held_elsewhere(session, self._parts.holder, self._parts.clock.now()),
             memory_bytes=live.memory_bytes if live is not None else 0,
             files=listed.files,
             state_bytes=listed.state_bytes,

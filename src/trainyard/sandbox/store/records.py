@@ -10,6 +10,8 @@ from trainyard.sandbox.types.domain import Kind, Shelf, StoredFile
 from trainyard.sandbox.types.orders import Dropped, Flavor
 
 Wanted = Literal["release", "interrupt", "kill"]
+Became = Literal["interrupted", "killed"]
+"""What became of a wish, where something ran; it stands in the place of the wish until the next one."""
 
 
 class Role(enum.StrEnum):
@@ -41,7 +43,7 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
         revision: Rises with every change to its files and its state.
         holder: The process that has it live.
         lease_until: Unix seconds; a holder that has not renewed it by then is taken for dead.
-        wanted: What another process asks of the holder.
+        wanted: What another process asks of the holder, or the holder's answer.
     """
 
     id: str
@@ -58,7 +60,7 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     holder: str | None = None
     fence: int = 0
     lease_until: float | None = None
-    wanted: Wanted | None = None
+    wanted: Wanted | Became | None = None
 
     @property
     def shelf(self) -> Shelf:

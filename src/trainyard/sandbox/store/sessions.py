@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import structs
 from sqlalchemy import (
@@ -24,10 +24,11 @@ from trainyard.core import errors
 from trainyard.core.db import Database
 from trainyard.core.db.writer import Write
 from trainyard.sandbox.store import contents
-from trainyard.sandbox.store.records import Hold, Role, SessionRecord, Wanted
+from trainyard.sandbox.store.records import Became, Hold, Role, SessionRecord, Wanted
 from trainyard.sandbox.store.tables import files, sessions, states
 
 _STEP = 200
+_ANSWERS = get_args(Became)
 
 _COLUMNS = tuple(column.name for column in sessions.columns)
 _INSERT = (
@@ -113,7 +114,9 @@ class SessionStore:
                 return None
             found = _record(row)
             if _is_held(found, holder, now) and not is_dead(found.holder or ""):
-                if found.wanted is None:  # else the holder has not seen yet what somebody wants before
+                if (
+                    found.wanted is None or found.wanted in _ANSWERS
+                ):  # else the holder has not seen yet what somebody wants before
                     connection.execute(update(sessions).where(mine).values(wanted="release"))
                 return Claim(found, None)
             hold = Hold(session_id, holder, found.fence + 1)
@@ -141,7 +144,10 @@ class SessionStore:
         """Tell which sessions a process holds, and what others want of it."""
         asked = select(sessions.c.id, sessions.c.fence, sessions.c.wanted).where(sessions.c.holder == holder)
         with self._database.read() as connection:
-            return {row.id: (Hold(row.id, holder, row.fence), row.wanted) for row in connection.execute(asked)}
+            return {
+                row.id: (Hold(row.id, holder, row.fence), None if row.wanted in _ANSWERS else row.wanted)
+                for row in connection.execute(asked)
+            }
 
     def want(self, session_id: str, wanted: Wanted, now: float) -> bool:
         """Ask the holder of a session for something; whether there is a holder."""
@@ -149,10 +155,14 @@ class SessionStore:
         with self._database.begin() as connection:
             return connection.execute(update(sessions).where(*held).values(wanted=wanted)).rowcount == 1
 
-    def answered(self, hold: Hold) -> None:
-        """Note that what was wanted of the holder is done."""
+    def answered(self, hold: Hold, wanted: Wanted, became: Became | None = None) -> None:
+        """Note what became of what was wanted of the holder; None = there was nothing to do it to.
+
+        What somebody wants since stays.
+        """
+        mine = (*_is(hold), sessions.c.wanted == wanted)
         with self._database.begin() as connection:
-            connection.execute(update(sessions).where(*_is(hold)).values(wanted=None))
+            connection.execute(update(sessions).where(*mine).values(wanted=became))
 
     def listed(self, tenant: str | None, owner: str | None, now: float, most: int) -> list[Listed]:
         """List sessions, the ones used last first; None = of all."""

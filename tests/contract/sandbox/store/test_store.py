@@ -213,9 +213,23 @@ def test_an_interrupt_is_asked_of_a_living_holder_alone(yard: Yard) -> None:
     yard.sessions.claim(session, "a", NOW, 10, alive)
     assert yard.sessions.want(session, "interrupt", NOW + 9)
     assert yard.sessions.held("a")[session] == (Hold(session, "a", 1), "interrupt")
-    yard.sessions.answered(Hold(session, "a", 1))
+    yard.sessions.answered(Hold(session, "a", 1), "interrupt")
     assert yard.sessions.held("a")[session] == (Hold(session, "a", 1), None)
     assert not yard.sessions.want(session, "interrupt", NOW + 10)
+
+
+def test_an_answer_is_found_by_who_asked_and_keeps_nobody_from_asking_for_more(yard: Yard) -> None:
+    session = yard.make()
+    hold = Hold(session, "a", 1)
+    yard.sessions.claim(session, "a", NOW, 10, alive)
+    yard.sessions.want(session, "interrupt", NOW)
+    yard.sessions.answered(hold, "interrupt", "interrupted")
+    found = yard.session(session)
+    assert (found and found.wanted, yard.sessions.held("a")[session]) == ("interrupted", (hold, None))
+    yard.sessions.claim(session, "b", NOW, 10, alive)
+    assert yard.sessions.held("a")[session] == (hold, "release")
+    yard.sessions.answered(hold, "interrupt", "interrupted")  # of an older wish
+    assert yard.sessions.held("a")[session] == (hold, "release")
 
 
 @pytest.mark.parametrize("path", ["a", "ü/日本.csv", "🎉" * 63, "d/" * 2047 + "x", "a\nb 'c\" \\%:x"])

@@ -1,6 +1,7 @@
 """Sessions that live, wait, idle, are taken over and end."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 
 import pytest
@@ -8,12 +9,19 @@ import pytest
 from tests.unit.sandbox.service.conftest import ANNA, BERT, Make, Server, uploads
 from tests.unit.sandbox.service.test_states import durable, until
 from trainyard.core import errors
-from trainyard.core.clock import FakeClock
+from trainyard.core.clock import FakeClock, SystemClock
+from trainyard.core.db import Database
 from trainyard.sandbox.backends.base import Running
 from trainyard.sandbox.backends.fake import FakeBackend
 from trainyard.sandbox.languages import Reach
+from trainyard.sandbox.service.holding import LEASE_S, is_dead, name_of_this_process
+from trainyard.sandbox.store import SessionStore
 from trainyard.sandbox.types.domain import Execute
 from trainyard.sandbox.types.orders import Reason
+
+ELSEWHERE = "another-machine:1:2:3"
+DEAD = ":".join((name_of_this_process().partition(":")[0], str(os.getpid()), "1", "x"))
+"""Had the number of this process before it."""
 
 WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
 
@@ -220,6 +228,45 @@ async def test_a_run_is_killed_through_another_process(make: Make) -> None:
     assert (await there.run("print(x)", session_id=done.session_id)).stdout == "1\n"
 
 
+async def test_an_idle_session_is_killed_through_another_process(make: Make) -> None:
+    here, there = make(checkpoint_s=3600), make()
+    await here.service.start()
+    await there.service.start()
+    done = await here.run("x = 1")
+    assert here.backend.running() != []
+    assert await there.service.kill_session(ANNA, done.session_id)
+    assert not (await there.service.show_session(ANNA, done.session_id)).is_live
+    await until(lambda: here.backend.running() == [])
+    assert not await there.service.kill_session(ANNA, done.session_id)  # nothing is left to end
+    assert (await there.run("print(x)", session_id=done.session_id)).stdout == "1\n"
+
+
+async def test_an_interrupt_through_another_process_tells_when_nothing_ran(make: Make) -> None:
+    here, there = make(), make()
+    await here.service.start()
+    await there.service.start()
+    done = await here.run("x = 1")
+    assert not await there.service.interrupt(ANNA, done.session_id)
+    begun = asyncio.Event()
+    wish = Execute(code="print(1, flush=True)\nimport time; time.sleep(60)", language="py", session_id=done.session_id)
+    running = asyncio.create_task(here.service.execute(ANNA, wish, lambda *_: begun.set(), request_id="req_1"))
+    await begun.wait()
+    assert await there.service.interrupt(ANNA, done.session_id)
+    assert (await running).reason == "interrupted"
+    assert not await there.service.interrupt(ANNA, done.session_id)
+    assert (await there.run("print(x)", session_id=done.session_id)).stdout == "1\n"
+
+
+@pytest.mark.parametrize("asked", ["kill_session", "interrupt"])
+async def test_a_holder_that_does_not_answer_is_told_of(make: Make, database: Database, asked: str) -> None:
+    server = make()
+    session, _ = await server.upload(a="1")
+    SessionStore(database).claim(session, ELSEWHERE, SystemClock().now(), 60, is_dead)
+    with pytest.raises(errors.Unavailable) as told:
+        await getattr(server.service, asked)(ANNA, session)
+    assert "has not answered yet" in told.value.message
+
+
 async def test_boxes_that_are_taken_at_once_are_never_too_many(make: Make) -> None:
     server = make(max_boxes=3)
     await server.service.start()
@@ -228,6 +275,22 @@ async def test_boxes_that_are_taken_at_once_are_never_too_many(make: Make) -> No
     refused = [one for one in done if isinstance(one, errors.Unavailable)]
     assert 0 < len(refused) <= 9
     assert {one.code for one in refused} == {"sandbox_full"}
+
+
+@pytest.mark.parametrize(
+    ("holder", "passed_s", "is_live"), [(ELSEWHERE, 9, True), (ELSEWHERE, 11, False), (DEAD, 0, False)]
+)
+async def test_a_session_is_live_elsewhere_while_its_holder_lives(
+    make: Make, database: Database, holder: str, passed_s: float, is_live: bool
+) -> None:
+    clock = FakeClock()
+    server = make(clock=clock)  # not started: it tends nothing
+    session, _ = await server.upload(a="1")
+    SessionStore(database).claim(session, holder, clock.now(), LEASE_S, is_dead)
+    clock.advance(passed_s)
+    listed = await server.service.list_sessions(ANNA)
+    assert [one.is_live for one in listed] == [is_live]
+    assert (await server.service.show_session(ANNA, session)).is_live is is_live
 
 
 async def test_files_that_another_process_stores_are_seen_by_a_live_session(make: Make) -> None:
