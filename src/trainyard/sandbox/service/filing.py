@@ -15,6 +15,7 @@ from trainyard.sandbox.service.contents import Contents
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.outputs import content_type
 from trainyard.sandbox.service.parts import Parts, unknown_file
+from trainyard.sandbox.service.room import Room, Rooms
 from trainyard.sandbox.store import FileRecord, NewFile, Role, SessionRecord
 from trainyard.sandbox.store.files import Saved
 from trainyard.sandbox.store.sessions import used
@@ -45,6 +46,7 @@ class Filing:
         self._holding = holding
         self._access = access
         self._contents = contents
+        self._rooms = Rooms(parts.limits.stored_bytes)
 
     async def upload(
         self,
@@ -71,18 +73,19 @@ class Filing:
             session = None
             if session_id is not None:
                 session = await self._access.writable(principal, session_id, shelf)
-            await self._check_room(principal.tenant)
+            room = await self._room(principal, session, entity_id, shelf)
             taken: list[NewFile | Uploaded] = []
             try:
-                await self._take(files, taken, one_by_one=one_by_one)
+                await self._take(files, taken, room, one_by_one=one_by_one)
                 fine = [file for file in taken if isinstance(file, NewFile)]
                 if session is None and fine:
                     session = await self._session(principal, entity_id, shelf)
                 saved = await self._name(session, fine) if session is not None and fine else []
             except BaseException:
                 contents = [file.sha256 for file in taken if isinstance(file, NewFile)]
-                self._parts.finish(self._contents.collect_later(contents))
+                self._parts.finish(self._undo(contents, room))
                 raise
+            room.close()
             await charge.settle(
                 Used(prompt_tokens=0, completion_tokens=0, work=Work(bytes_in=sum(file.size_bytes for file in saved))),
                 *([] if session is None else [self._use(session)]),
@@ -118,7 +121,9 @@ class Filing:
 
     # ------------------------------------------------------------------ inside
 
-    async def _take(self, files: AsyncIterator[Upload], taken: "list[NewFile | Uploaded]", *, one_by_one: bool) -> None:
+    async def _take(
+        self, files: AsyncIterator[Upload], taken: "list[NewFile | Uploaded]", room: Room, *, one_by_one: bool
+    ) -> None:
         """Store the bytes of a request, one file after the other."""
         limits = self._parts.limits
         async for upload in files:
@@ -129,21 +134,25 @@ class Filing:
                     param="files",
                     data={"max_files": limits.files_per_request},
                 )
+            before_bytes = room.taken_bytes
             try:
-                taken.append(await self._store(upload, [file.path for file in taken if isinstance(file, NewFile)]))
+                others = [file.path for file in taken if isinstance(file, NewFile)]
+                taken.append(await self._store(upload, others, room))
             except (errors.InvalidRequest, errors.TooLarge) as error:
                 if not one_by_one:
                     raise
+                room.go_back(before_bytes)
                 taken.append(Uploaded(upload.path, None, error))
         if not taken:
             raise errors.InvalidRequest(
                 "There is no file in this request; send one as `file`", code="no_files", param="file"
             )
 
-    async def _store(self, upload: Upload, others: Sequence[str]) -> NewFile:
+    async def _store(self, upload: Upload, others: Sequence[str], room: Room) -> NewFile:
         path = paths.checked(upload.path)
         paths.check_tree(set(), [*others, path])
-        blob = await self._contents.put(upload.content, self._parts.limits.file_bytes, "uploaded")
+        content = room.counted(path, upload.content)
+        blob = await self._contents.put(content, self._parts.limits.file_bytes, "uploaded")
         kind = content_type(path) if upload.content_type == _PLAIN else upload.content_type[:255]
         return NewFile(
             path=path,
@@ -176,16 +185,30 @@ class Filing:
             [file.sha256 for file in new],
         )
 
-    async def _check_room(self, tenant: str) -> None:
-        """Refuse an upload of a tenant who has no room at all before its bytes are read."""
-        most = self._parts.limits.stored_bytes
-        stored = await self._parts.stored(self._parts.collector.stored_bytes, tenant)
+    async def _room(
+        self, principal: Principal, session: SessionRecord | None, entity_id: str | None, shelf: Shelf
+    ) -> Room:
+        """Find out before the first byte how many may come; refuses a tenant who has no room at all."""
+        parts, most = self._parts, self._parts.limits.stored_bytes
+        if session is None and entity_id is not None and shelf.kind == "user":
+            whose = (principal.tenant, principal.user, entity_id)
+            session = await parts.stored(parts.sessions.newest, *whose, parts.clock.now())
+        known = [] if session is None else await parts.stored(parts.files.of_session, session.id)
+        stored = await parts.stored(parts.collector.stored_bytes, principal.tenant)
         if stored >= most:
             raise errors.QuotaExhausted(
                 f"Files and states of this tenant take all of {most} bytes; delete files or sessions",
                 code="storage_full",
                 data={"stored_bytes": stored, "max_stored_bytes": most},
             )
+        return self._rooms.open(principal.tenant, stored, {file.path: file.size_bytes for file in known})
+
+    async def _undo(self, contents: Sequence[str], room: Room) -> None:
+        """Remove what was stored; until then it takes room."""
+        try:
+            await self._contents.collect_later(contents)
+        finally:
+            room.close()
 
     async def _find(
         self, principal: Principal, session_id: str, file_id: str, shelf: Shelf | None
