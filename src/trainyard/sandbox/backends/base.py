@@ -66,8 +66,11 @@ class Box(Protocol):
         ...
 
     @property
-    def left_cpu_s(self) -> float:
-        """CPU seconds of the run whose caller has left last; 0 where that is not known."""
+    def spent_cpu_s(self) -> float:
+        """CPU seconds of all runs and questions so far, those whose caller has left or whose box has ended among them.
+
+        Where the box could not tell any more, it is the wall clock, as of one processor.
+        """
         ...
 
     async def run(self, order: Order, stdin: bytes = b"", on_output: OnOutput | None = None) -> Kept:

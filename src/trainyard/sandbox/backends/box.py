@@ -35,7 +35,7 @@ class RunnerBox:
 
     def __init__(self, box_id: str, end: Callable[[], Awaitable[None]], overdue_s: float) -> None:
         self._id, self._end, self._overdue_s = box_id, end, overdue_s
-        self._left_cpu_s = 0.0
+        self._spent_cpu_s = 0.0
         self._stream = Stream(self._on_frame, self._on_lost)
         self._numbers = itertools.count(1)
         self._exchanges: dict[int, Exchange] = {}
@@ -83,9 +83,9 @@ class RunnerBox:
         return self._turn.locked()
 
     @property
-    def left_cpu_s(self) -> float:
-        """CPU seconds of the run whose caller has left last."""
-        return self._left_cpu_s
+    def spent_cpu_s(self) -> float:
+        """CPU seconds of all runs and questions so far; see `Box.spent_cpu_s`."""
+        return self._spent_cpu_s
 
     async def run(self, order: Order, stdin: bytes = b"", on_output: OnOutput | None = None) -> Kept:
         """Run code to its end; see `Box.run`."""
@@ -95,30 +95,37 @@ class RunnerBox:
             header["env"] = dict(order.env)
             header["stream"] = order.stream and on_output is not None
             exchange, number = self._open(on_output, 2 * (order.log_bytes + _SLACK_BYTES))
-            self._left_cpu_s = 0.0
+            began_s = _now_s()
             try:
                 with self._answered_in_time(order.timeout_s):
                     await self._stream.send({"id": number, "op": "run", **header}, stdin)
                     answer, kept = await asyncio.shield(exchange.done)
             except asyncio.CancelledError:
-                await self._end_run()
-                self._left_cpu_s = self._cpu_s_of(exchange)
+                left_s = _now_s() - began_s
+                try:
+                    await self._end_run()
+                finally:
+                    self._spent_cpu_s += self._cpu_s_of(exchange, left_s)
+                raise
+            except errors.Unavailable:
+                self._spent_cpu_s += min(_now_s() - began_s, order.timeout_s)
                 raise
             finally:
                 self._exchanges.pop(number, None)
         report = self._read(answer, Report)
+        self._spent_cpu_s += report.cpu_s
         cut = report.stdout.kept_bytes
         if cut + report.stderr.kept_bytes != len(kept):
             raise self._broken("a report that does not fit its output")
         return Kept(report, kept[:cut], kept[cut:])
 
-    def _cpu_s_of(self, exchange: Exchange) -> float:
-        """Tell what a run took that was killed since nobody waits for it; 0 where its box has not told."""
+    def _cpu_s_of(self, exchange: Exchange, left_s: float) -> float:
+        """Tell what a run took that was killed since nobody waits for it; the wall clock where its box has not told."""
         if not exchange.done.done():
             exchange.done.cancel()
-            return 0.0
+            return left_s
         if exchange.done.exception() is not None:
-            return 0.0
+            return left_s
         return self._read(exchange.done.result()[0], Report).cpu_s
 
     @contextmanager
@@ -211,15 +218,15 @@ class RunnerBox:
 
     async def variables(self) -> list[Variable]:
         """List what the code has defined."""
-        return _checked(await self._in_turn("variables"), _Variables).variables
+        return _checked(await self._asked("variables"), _Variables).variables
 
     async def dump(self, max_bytes: int) -> Dumped:
         """Write the variables into the spool."""
-        return _checked(await self._in_turn("dump", max_bytes=max_bytes), Dumped)
+        return _checked(await self._asked("dump", max_bytes=max_bytes), Dumped)
 
     async def load(self) -> Loaded:
         """Restore the variables of the spool."""
-        return _checked(await self._in_turn("load"), Loaded)
+        return _checked(await self._asked("load"), Loaded)
 
     async def reset(self) -> None:
         """Put a new interpreter in place of the old."""
@@ -245,6 +252,21 @@ class RunnerBox:
     async def _in_turn(self, op: str, **facts: object) -> frames.Header:
         async with self._turn:
             return await self._call(op, **facts)
+
+    async def _asked(self, op: str, **facts: object) -> frames.Header:
+        """Ask the interpreter, in which code of the caller may run for it, and count what that took."""
+        async with self._turn:
+            began_s, before_s = _now_s(), (await self.usage()).cpu_s
+            try:
+                return await self._call(op, **facts)
+            finally:
+                self._spent_cpu_s += await self._cpu_s_since(before_s, began_s)
+
+    async def _cpu_s_since(self, before_s: float, began_s: float) -> float:
+        try:
+            return max(0.0, (await self.usage()).cpu_s - before_s)
+        except errors.Unavailable:
+            return _now_s() - began_s
 
     async def _call(self, op: str, **facts: object) -> frames.Header:
         exchange, number = self._open()
@@ -311,6 +333,10 @@ class _Deleted(msgspec.Struct):
 
 async def _nothing() -> None:
     pass
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _checked(header: frames.Header, kind: type[_T]) -> _T:

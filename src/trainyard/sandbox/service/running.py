@@ -9,11 +9,11 @@ import structlog
 
 from trainyard.core import errors
 from trainyard.core.db.writer import Write
-from trainyard.core.ledger.types import Work
+from trainyard.core.ledger.types import Outcome, Work
 from trainyard.core.metering.base import Charge
 from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
-from trainyard.sandbox.backends.base import Kept
+from trainyard.sandbox.backends.base import Box, Kept
 from trainyard.sandbox.service import asking, output
 from trainyard.sandbox.service.asking import Asked
 from trainyard.sandbox.service.boxes import Boxes, Readied
@@ -50,6 +50,28 @@ class Ended:
     kept: Kept
     left: Left
     logs: Sequence[FileRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the box of a run has spent before it, so that what comes is known however the request ends.
+
+    Attributes:
+        box: Before it was made ready, which may be to take another.
+        cpu_s: Of that box.
+    """
+
+    box: Box | None
+    cpu_s: float
+
+    @classmethod
+    def begin(cls, live: LiveSession) -> "Spending":
+        """Remember where it stands."""
+        return cls(live.box, 0.0 if live.box is None else live.box.spent_cpu_s)
+
+    def so_far_s(self, box: Box) -> float:
+        """Tell what the box has spent since."""
+        return box.spent_cpu_s - (self.cpu_s if box is self.box else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,7 @@ class Running:
         parts, is_continued = self._parts, live.is_stored
         if asked.request.files:
             await self._inputs.take_over(principal, live, asked.request.files)
+        spending = Spending.begin(live)
         readied = await self._boxes.ready(live, asked.flavor)
         box, before = live.box, dict(live.files)
         assert box is not None
@@ -139,19 +162,13 @@ class Running:
                 await self._holding.store(live)  # whoever knows an id may use it, in another process too
                 told.on_session(live.id)
             ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
-        except asyncio.CancelledError:
+            await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
+        except BaseException as error:
             self._boxes.abandon(live)
-            work = Work(cpu_s=box.left_cpu_s, bytes_in=asked.bytes_in)
-            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome="cancelled", work=work))
+            await self._charge_left(charge, error, Work(cpu_s=spending.so_far_s(box), bytes_in=asked.bytes_in))
             raise
-        except BaseException:
-            self._boxes.abandon(live)
-            raise
-        report = ended.kept.report
-        parts.metrics.end(asked.language.code, report)
-        await self._decide(live, report, asked, is_continued=is_continued)
         work = Work(
-            cpu_s=report.cpu_s,
+            cpu_s=spending.so_far_s(box),
             bytes_in=asked.bytes_in,
             bytes_out=len(ended.kept.stdout)
             + len(ended.kept.stderr)
@@ -164,12 +181,23 @@ class Running:
         self._on_left(live)
         return self._executed(live, asked, readied, ended, before)
 
+    async def _charge_left(self, charge: Charge, error: BaseException, work: Work) -> None:
+        """Charge what has run of a request that ends without an answer; the error is what its caller hears of."""
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        if not is_cancelled and not work.cpu_s:
+            return
+        outcome: Outcome = "cancelled" if is_cancelled else "failed"
+        try:
+            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome=outcome, work=work))
+        except errors.Unavailable as fault:
+            _log.error("run_not_charged", reason=fault.message, cpu_s=work.cpu_s)
+
     async def _run(
         self, live: LiveSession, asked: Asked, on_event: OnEvent | None, files: Mapping[str, str] | None
     ) -> Ended:
         box = live.box
         assert box is not None
-        live.is_running = True
+        live.is_running, before_s = True, box.spent_cpu_s
         try:
             kept = await self._parts.builds.run(
                 box,
@@ -185,14 +213,17 @@ class Running:
                 raise
             _log.warning("box_ended", session=live.id, box=box.id, reason=error.message)
             self._boxes.abandon(live)
-            return Ended(_ended_with_its_box(), Left(), ())
+            kept = _ended_with_its_box(box.spent_cpu_s - before_s)
+            self._parts.metrics.end(asked.language.code, kept.report)
+            return Ended(kept, Left(), ())
         finally:
             live.is_running = False
         report = kept.report
+        self._parts.metrics.end(asked.language.code, report)
         if report.stdout.is_cut or report.stderr.is_cut or report.changed or report.deleted:
             await self._holding.store(live)
         logs = await self._outputs.keep_logs(live, report)
-        return Ended(kept, await self._outputs.register(live, report), logs)
+        return Ended(kept, await self._outputs.register(live, report, logs.failed), logs.files)
 
     async def _decide(self, live: LiveSession, report: Report, asked: Asked, *, is_continued: bool) -> None:
         """Keep the box where there is something in it that costs time to bring back."""
@@ -262,7 +293,7 @@ def _shown(live: LiveSession, files: Sequence[FileRecord]) -> tuple[StoredFile, 
     return tuple(file.stored(live.record.shelf) for file in files)
 
 
-def _ended_with_its_box() -> Kept:
+def _ended_with_its_box(cpu_s: float) -> Kept:
     """Make the report of a run whose box ended under it: killed from outside, mostly for the memory of the machine."""
     nothing = Stream(kept_bytes=0, head_bytes=0, total_bytes=0)
     report = Report(
@@ -271,7 +302,7 @@ def _ended_with_its_box() -> Kept:
         reason=Reason.KILLED,
         phase="run",
         wall_s=0.0,
-        cpu_s=0.0,
+        cpu_s=cpu_s,
         peak_memory_bytes=0,
         stdout=nothing,
         stderr=nothing,

@@ -1,5 +1,6 @@
 """A service over real runners without isolation, a database and blobs in memory."""
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable
@@ -76,14 +77,23 @@ async def _content(raw: bytes) -> AsyncIterator[bytes]:
 
 
 class FillingBlobs(MemoryBlobs):
-    """A store whose disk is full when the test says so; counts what it has refused."""
+    """A store whose disk is full when the test says so; counts what it has refused.
+
+    Attributes:
+        is_asked: Whether anything was to be stored yet.
+        may_go_on: Storing waits until it is set; at the begin it is.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.is_full, self.refused = False, 0
+        self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
+        self.may_go_on.set()
 
     async def put_stream(self, pieces: AsyncIterator[bytes]) -> Blob:
         """Store, or fail as a directory does."""
+        self.is_asked.set()
+        await self.may_go_on.wait()
         if self.is_full:
             self.refused += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
