@@ -32,7 +32,8 @@ ENVIRON: Mapping[str, str] = {
 }
 """What every run finds in its environment, where the isolating side says nothing else."""
 QUESTION_LIMITS = {"timeout_s": 60.0, "cpu_s": 60.0, "memory_bytes": 1 << 40}
-"""Of `variables`, `dump` and `load`, where the order has no others; memory: those of the last run."""
+"""Of `variables`, `dump` and `load`, where the order has no others; memory: those of the last run, and of the state."""
+_ANY_STATE_BYTES = 1 << 40
 
 
 class Runner:
@@ -106,8 +107,13 @@ class Runner:
         self._work_on(kind(self._machine, order, payload))
 
     def _ask(self, order: frames.Header, _payload: bytes) -> None:
-        limits = QUESTION_LIMITS | {"memory_bytes": self._memory_bytes}
+        limits = QUESTION_LIMITS | {"memory_bytes": self._memory_bytes + self._state_bytes(order)}
         self._work_on(Question(self._machine, limits | order))
+
+    def _state_bytes(self, order: frames.Header) -> int:
+        """Tell what a state may take besides the memory of runs: it lies in the spool, which counts as memory."""
+        sizes = {"dump": lambda: int(order["max_bytes"]), "load": self._machine.spool.state_bytes}
+        return min(sizes.get(order["op"], int)(), self._machine.setup.state_bytes)
 
     def _interrupt(self, order: frames.Header, _payload: bytes) -> None:
         if self._job is not None:
@@ -153,6 +159,7 @@ def main(
     mounts: Sequence[str] = (),
     libraries: Sequence[str] = (),
     environ: Mapping[str, str] = ENVIRON,
+    state_bytes: int = _ANY_STATE_BYTES,
 ) -> None:
     """Serve one box until its server is gone; everything of it has ended on return.
 
@@ -167,6 +174,7 @@ def main(
         mounts: Directories of the box alone that lie in memory, each a mount; they count as memory.
         libraries: Directories with packages for the interpreter.
         environ: Environment of everything that runs.
+        state_bytes: Room for a state that the caller leaves beside the memory of runs.
     """
     signal.signal(signal.SIGINT, _nothing)
     signal.signal(signal.SIGTERM, _nothing)
@@ -177,7 +185,9 @@ def main(
     runner_interpreter.freeze_heap()
     spool = open_directory(spool_dir) if isinstance(spool_dir, str) else spool_dir
     open_files = processes.take_descriptors()
-    setup = Setup(workspace_dir, spool, scratch, tuple(mounts), tuple(libraries), dict(environ), open_files)
+    setup = Setup(
+        workspace_dir, spool, scratch, tuple(mounts), tuple(libraries), dict(environ), open_files, state_bytes
+    )
     Runner(setup, control, control if writing is None else writing).serve()
 
 

@@ -33,6 +33,7 @@ class Setup:
         libraries: Directories with packages for the interpreter.
         environ: Of everything that runs.
         open_files: Descriptors that each of its processes may have.
+        state_bytes: Room for a state beside the memory of runs.
     """
 
     workspace: str
@@ -42,6 +43,7 @@ class Setup:
     libraries: tuple[str, ...]
     environ: dict[str, str]
     open_files: int
+    state_bytes: int
 
 
 class Machine:

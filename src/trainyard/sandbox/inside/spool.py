@@ -37,17 +37,28 @@ class Spool:
             return os.dup(file.fileno())
 
     def begin_state(self) -> int:
-        """Open a file for a new state, which takes its name by `end_state`; the caller closes the descriptor."""
+        """Open a file for a new state, which takes its name by `end_state`; the caller closes the descriptor.
+
+        The last state is removed first: the server has fetched it or never will, and both together are memory.
+        """
         self.end_state(is_whole=False)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(STATE, dir_fd=self.directory)
         return os.open(_NEW_STATE, _NEW, 0o600, dir_fd=self.directory)
 
     def end_state(self, *, is_whole: bool) -> None:
-        """Put what `begin_state` has begun in the place of the last state, or remove it."""
+        """Give what `begin_state` has begun its name, or remove it."""
         with contextlib.suppress(FileNotFoundError):
             if is_whole:
                 os.rename(_NEW_STATE, STATE, src_dir_fd=self.directory, dst_dir_fd=self.directory)
             else:
                 os.unlink(_NEW_STATE, dir_fd=self.directory)
+
+    def state_bytes(self) -> int:
+        """Tell what the state takes; 0 when there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(STATE, dir_fd=self.directory, follow_symlinks=False).st_size
+        return 0
 
     def open_state(self) -> int:
         """Open the state for reading; the caller closes the descriptor."""

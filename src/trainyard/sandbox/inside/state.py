@@ -23,6 +23,8 @@ OUT_OF_BAND_BYTES = 16 << 10
 MAX_DEPTH = 5_000
 """Recursion while pickling: enough for a chain of 2,000 objects, and far from the end of an 8 MiB stack."""
 
+_PIECE_BYTES = 1 << 20
+
 
 class TooLarge(Exception):
     """One variable alone is more than a checkpoint may hold."""
@@ -104,11 +106,13 @@ class _Pass:
         return container.build(python_version(), digest.hexdigest(), tuple(r.described() for r in self.records))
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """Give the bytes of the file in order."""
+        """Give the bytes of the file in order, once: the pickles are forgotten on the way."""
         header, start = self.layout()
         yield start
         for record in self.records:
-            yield from record.chunks
+            record.chunks.reverse()
+            while record.chunks:  # what is in the file need not be in memory as well
+                yield record.chunks.pop()
         at = header.buffers_at
         views = (view for record in self.records for view in record.buffers)
         for (begin, end), view in zip(header.buffers(), views, strict=True):
@@ -164,9 +168,9 @@ def load(namespace: dict[str, Any], path: Path | str) -> dict[str, Any]:
     """
     with Path(path).open("rb") as file:
         header = _whole_header(file.fileno())
-        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-        if hashlib.sha256(mapped[header.body_at : header.buffers_at]).hexdigest() != header.pickles_sha256:
+        if _sha256(file, header.body_at, header.buffers_at) != header.pickles_sha256:
             raise container.BadState("the pickles of the state are not those that were written")
+        mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
         values, dropped = _values(header, file, mapped, namespace)
     namespace.update(values)
     return {"restored": list(values), "dropped": _reasons(dropped)}
@@ -231,6 +235,14 @@ def _whole_header(descriptor: int) -> container.Header:
     if header.size_bytes != size_bytes:
         raise container.BadState(f"the header tells of {header.size_bytes} bytes, the state has {size_bytes}")
     return header
+
+
+def _sha256(file: BinaryIO, begin: int, end: int) -> str:
+    """Digest a part of a file by pieces: read through a mapping, all of it would count as memory once more."""
+    digest = hashlib.sha256()
+    for at in range(begin, end, _PIECE_BYTES):
+        digest.update(os.pread(file.fileno(), min(_PIECE_BYTES, end - at), at))
+    return digest.hexdigest()
 
 
 def _write(pieces: Iterator[bytes | memoryview], descriptor: int) -> tuple[int, str]:

@@ -81,7 +81,8 @@ def _limits(sandbox: SandboxSettings) -> Limits:
         workspace_bytes=bars.workspace_bytes,
         workspace_files=bars.workspace_files,
         scratch_bytes=bars.workspace_bytes,
-        spool_bytes=bars.state_bytes + 2 * bars.log_bytes + _SPOOL_RESERVE_BYTES,
+        spool_bytes=2 * (bars.state_bytes + bars.log_bytes) + _SPOOL_RESERVE_BYTES,  # arrays may hold an old state
+        state_bytes=bars.state_bytes,
     )
 
 

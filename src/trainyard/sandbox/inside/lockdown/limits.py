@@ -24,6 +24,7 @@ class Limits:
         spool_bytes: Of the runner's own files.
         memory_bytes: Of all processes and files together.
         processes: And threads.
+        state_bytes: Of a state while it is written or read, beside `memory_bytes`; 0 = it is to fit in those.
     """
 
     memory_bytes: int
@@ -33,6 +34,7 @@ class Limits:
     workspace_files: int
     scratch_bytes: int
     spool_bytes: int
+    state_bytes: int = 0
 
 
 def apply(limits: Limits, *, counts_processes: bool) -> None:

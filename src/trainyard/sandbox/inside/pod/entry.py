@@ -50,6 +50,7 @@ def main() -> None:
         mounts=(WORKSPACE, SPOOL, SCRATCH, SHARED),
         libraries=given.libraries,
         environ=environ,
+        state_bytes=given.limits.state_bytes,
     )
 
 

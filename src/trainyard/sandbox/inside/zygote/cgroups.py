@@ -111,7 +111,7 @@ def remove(home: Home, name: str) -> bool:
 
 def bars(version: int, controller: str, limits: Limits) -> dict[str, str]:
     """Say what is written into the control files of a box, by name."""
-    memory = str(limits.memory_bytes + _RESERVE_BYTES)
+    memory = str(limits.memory_bytes + limits.state_bytes + _RESERVE_BYTES)
     processes = str(limits.processes + OWN_PROCESSES + _BIRTH_PROCESSES)
     if version == 2:
         return {

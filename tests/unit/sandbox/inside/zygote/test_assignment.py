@@ -43,6 +43,8 @@ def test_limits_are_those_of_the_settings(tmp_path: Path) -> None:
 
     assert (made.memory_bytes, made.processes, made.open_files, made.workspace_bytes) == (128 << 20, 10, 64, 1 << 20)
     assert made.spool_bytes >= limits.state_bytes + 2 * limits.log_bytes, "a state and both outputs at once"
+    assert made.spool_bytes >= 2 * limits.state_bytes, "a state, and one that restored arrays are views of"
+    assert made.state_bytes == limits.state_bytes
 
 
 def test_boxes_of_all_http_processes_fit(tmp_path: Path) -> None:

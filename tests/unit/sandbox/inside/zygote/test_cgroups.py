@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,12 @@ def test_v2_without_memory_and_processes_is_none(homes: list[Home], tmp_path: Pa
 )
 def test_a_box_is_bounded(version: int, controller: str, expected: dict[str, str]) -> None:
     assert cgroups.bars(version, controller, LIMITS) == expected
+
+
+def test_the_memory_of_a_box_has_room_for_a_state() -> None:
+    bars = cgroups.bars(2, "unified", replace(LIMITS, state_bytes=256 << 20))
+
+    assert bars["memory.max"] == str((512 << 20) + (256 << 20) + (64 << 20))
 
 
 def test_a_group_that_cannot_be_bounded_is_not_left(homes: list[Home], tmp_path: Path) -> None:
