@@ -35,7 +35,10 @@ class SandboxLimits(Section):
     )
     code_bytes: int = Field(default=1 << 20, ge=1024, le=16 << 20, description="Source text of a run.")
     file_bytes: int = Field(default=150 << 20, ge=1024, description="One uploaded or generated file.")
-    files_per_request: int = Field(default=50, ge=1, le=1000, description="Files of one upload.")
+    files_per_request: int = Field(default=50, ge=1, le=1000, description="Files of one upload, all or nothing.")
+    files_per_batch: int = Field(
+        default=200, ge=1, le=1000, description="Files of one batch, each by itself; LibreChat sends up to 200."
+    )
     output_files: int = Field(default=1000, ge=1, le=100_000, description="Files that one run may register.")
     state_bytes: int = Field(default=256 << 20, ge=1024, description="One checkpoint of a session's variables.")
     stored_bytes: int = Field(default=10 << 30, ge=1 << 20, description="Files and checkpoints of one tenant.")

@@ -20,7 +20,8 @@ PATHS: Final = re.compile(
 )
 """Where LibreChat's tokens, keys in a body, and trusted networks count beside keys in headers."""
 
-_UPLOADS: Final = re.compile(r"(/v1/code)?/upload(/batch)?")
+_UPLOADS: Final = re.compile(r"(/v1/code)?/upload")
+_BATCHES: Final = re.compile(r"(/v1/code)?/upload/batch")
 _STATES: Final = re.compile(r"(/v1/code)?/state/[^/]+")
 _FORM_BYTES: Final = 64 << 10
 """What a form adds to one file: its head, and fields."""
@@ -54,9 +55,10 @@ def _router(service: SandboxService, prefix: str, handing_on: HandingOn) -> APIR
 
 def body_bars(limits: SandboxLimits) -> list[BodyBar]:
     """Bound the bodies of routes that take files: of a form by its files together, of a state by itself."""
-    form_bytes = limits.files_per_request * (limits.file_bytes + _FORM_BYTES)
+    file_bytes = limits.file_bytes + _FORM_BYTES
     return [
-        BodyBar(_UPLOADS, form_bytes, "sandbox.limits.file_bytes"),
+        BodyBar(_UPLOADS, limits.files_per_request * file_bytes, "sandbox.limits.file_bytes"),
+        BodyBar(_BATCHES, limits.files_per_batch * file_bytes, "sandbox.limits.file_bytes"),
         BodyBar(_STATES, limits.state_bytes, "sandbox.limits.state_bytes"),
     ]
 

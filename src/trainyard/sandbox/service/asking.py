@@ -52,9 +52,10 @@ def read(request: Execute, languages: Languages, limits: SandboxLimits, *, strea
     _check_size("The code", size, limits.code_bytes, "code")
     _check_size("Standard input", len(request.stdin), frames.MAX_PAYLOAD_BYTES, "stdin")
     _check_surroundings(request)
-    if len(request.files) > limits.files_per_request:
+    most_files = max(limits.files_per_request, limits.files_per_batch)  # a run can use what one request has uploaded
+    if len(request.files) > most_files:
         raise errors.InvalidRequest(
-            f"{len(request.files)} files are more than the {limits.files_per_request} of one request",
+            f"{len(request.files)} files are more than the {most_files} of one request",
             code="too_many_files",
             param="files",
         )

@@ -23,6 +23,9 @@ from trainyard.sandbox.types.domain import Shelf, StoredFile, Upload
 
 _PLAIN = "application/octet-stream"
 
+_MOST_REFUSED = 1000
+"""Files of a batch, behind the last that it may have, that are told of each; a form of more is refused as a whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
@@ -126,23 +129,23 @@ class Filing:
     ) -> None:
         """Store the bytes of a request, one file after the other."""
         limits = self._parts.limits
+        most = limits.files_per_batch if one_by_one else limits.files_per_request
         async for upload in files:
-            if len(taken) >= limits.files_per_request:
-                raise errors.TooLarge(
-                    f"One request may have {limits.files_per_request} files; send the others in another",
-                    code="too_many_files",
-                    param="files",
-                    data={"max_files": limits.files_per_request},
-                )
+            if len(taken) >= most:
+                error = _too_many(most)
+                if not one_by_one or len(taken) >= most + _MOST_REFUSED:
+                    raise error
+                taken.append(Uploaded(upload.path, None, error))
+                continue
             before_bytes = room.taken_bytes
             try:
                 others = [file.path for file in taken if isinstance(file, NewFile)]
                 taken.append(await self._store(upload, others, room))
-            except (errors.InvalidRequest, errors.TooLarge) as error:
+            except (errors.InvalidRequest, errors.TooLarge) as fault:
                 if not one_by_one:
                     raise
                 room.go_back(before_bytes)
-                taken.append(Uploaded(upload.path, None, error))
+                taken.append(Uploaded(upload.path, None, fault))
         if not taken:
             raise errors.InvalidRequest(
                 "There is no file in this request; send one as `file`", code="no_files", param="file"
@@ -231,6 +234,15 @@ class Filing:
 def _check_shelf(shelf: Shelf) -> None:
     if shelf.kind != "user" and not shelf.resource_id:
         raise errors.InvalidRequest(f"Files of an {shelf.kind} need its `id`", code="no_resource_id", param="id")
+
+
+def _too_many(max_files: int) -> errors.TooLarge:
+    return errors.TooLarge(
+        f"One request may have {max_files} files; send the others in another",
+        code="too_many_files",
+        param="files",
+        data={"max_files": max_files},
+    )
 
 
 def _outcome(taken: NewFile | Uploaded, saved: Mapping[str, StoredFile]) -> Uploaded:

@@ -25,7 +25,7 @@ from trainyard.sandbox import opening
 from trainyard.sandbox.backends.fake import FakeBackend
 from trainyard.sandbox.routes import administration, code
 
-LIMITS = {"timeout_s": 20, "file_bytes": 100_000, "files_per_request": 5, "code_bytes": 10_000}
+LIMITS = {"timeout_s": 20, "file_bytes": 100_000, "files_per_request": 5, "files_per_batch": 5, "code_bytes": 10_000}
 
 
 @dataclass

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.sandbox.routes.conftest import Yard
+from tests.contract.sandbox.routes.conftest import Open, Yard
 
 
 def upload(yard: Yard, *files: tuple[str, bytes], path: str = "/upload", **fields: str) -> dict[str, Any]:
@@ -88,6 +88,20 @@ def test_a_batch_keeps_what_can_be_kept_and_tells_of_the_rest(yard: Yard) -> Non
     ]
     names = [file["path"] for file in yard.client.get(f"/files/{done['session_id']}?detail=simple").json()]
     assert sorted(names) == ["fine", "good"]
+
+
+def test_files_behind_the_last_of_a_batch_are_refused_each_in_its_place(open_yard: Open) -> None:
+    bars = {"file_bytes": 100_000, "files_per_request": 1, "files_per_batch": 6}
+    with open_yard(sandbox={"limits": bars}) as yard:
+        large = [(f"{n}.bin", b"x" * 100_000) for n in range(6)]  # longer than the body of an upload may be
+        done = upload(yard, *large, ("7", b"7"), ("8", b"8"), path="/upload/batch")
+        assert (done["message"], done["succeeded"], done["failed"]) == ("partial_success", 6, 2)
+        assert [(file["filename"], file["code"]) for file in done["files"][5:]] == [
+            ("5.bin", None),
+            ("7", "too_many_files"),
+            ("8", "too_many_files"),
+        ]
+        assert len(yard.client.get(f"/files/{done['session_id']}").json()) == 6
 
 
 @pytest.mark.parametrize(("name", "message"), [("ok", "success"), ("../up", "error")])

@@ -92,16 +92,19 @@ async def test_room_of_an_upload_that_was_left_or_of_a_file_that_was_refused_is_
     assert [one.file is not None for one in done] == [False, True]
 
 
-@pytest.mark.parametrize("named", ["session", "entity"])
-async def test_a_file_has_the_room_of_the_one_that_it_replaces(make: Make, named: str) -> None:
+@pytest.mark.parametrize("is_named", [False, True], ids=["by its id", "by a name for it"])
+async def test_a_file_has_the_room_of_the_one_that_it_replaces(make: Make, is_named: bool) -> None:
     server = make(limits=LIMITS)
     session, _ = await server.service.upload(ANNA, uploads({"f0": "x" * (QUOTA - 1)}), entity_id="mine")
-    where = {"session_id": session} if named == "session" else {"entity_id": "mine"}
-    for size in (QUOTA - 1, QUOTA - 2):
-        again, _ = await server.service.upload(ANNA, Sending(size).files(), **where)  # type: ignore[arg-type]
-        assert again == session
+
+    async def upload(size: int) -> str:
+        files = Sending(size).files()
+        into, entity_id = (None, "mine") if is_named else (session, None)
+        return (await server.service.upload(ANNA, files, session_id=into, entity_id=entity_id))[0]
+
+    assert [await upload(size) for size in (QUOTA - 1, QUOTA - 2)] == [session, session]
     with pytest.raises(errors.QuotaExhausted):
-        await server.service.upload(ANNA, Sending(4 * QUOTA).files(), **where)  # type: ignore[arg-type]
+        await upload(4 * QUOTA)
     (file,) = await server.service.list_files(ANNA, session)
     assert file.size_bytes == QUOTA - 2
     assert await _lie_on_the_disk(server) == QUOTA - 2
