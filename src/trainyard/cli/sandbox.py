@@ -60,7 +60,7 @@ def setup(
 
 @app.command()
 def ps(url: options.Url = None, key: options.Key = None, as_json: options.AsJson = False) -> None:
-    """List the sessions of your tenant, the one that was used last first, and the boxes of the server."""
+    """List the sessions of your tenant, live ones first, then as they were used, and the boxes of the server."""
     with Client(key, url) as client:
         found = client.sandbox.inventory()
     if as_json:

@@ -19,6 +19,8 @@ def inventory(found: Inventory, *, out: Console | None = None) -> None:
         output.table(_SESSIONS, [_session(one) for one in found.sessions], whole=("SESSION", "MEMORY", "USED"), out=out)
     else:
         output.plain("no sessions", out=out)
+    if found.get("has_more"):
+        print(f"there are more sessions than these {len(found.sessions)}; live ones come first", file=sys.stderr)
     print(boxes(found.boxes), file=sys.stderr)
 
 

@@ -52,7 +52,7 @@ def languages() -> Call[list[results.Result]]:
 
 
 def list_sessions() -> Call[list[SessionInfo]]:
-    """List your sessions, the one that was used last first."""
+    """List your sessions, at most 1,000: live ones before the others, the one that was used last first."""
     return Call("GET", f"{_BASE}/sessions", lambda body: _all(SessionInfo, body["sessions"]), is_idempotent=True)
 
 

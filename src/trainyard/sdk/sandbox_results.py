@@ -97,9 +97,13 @@ class OwnedSession(SessionInfo):
 
 
 class Inventory(Result):
-    """What the sandbox has: the sessions of your tenant, the boxes of the process that answered."""
+    """What the sandbox has: the sessions of your tenant, the boxes of the process that answered.
+
+    `has_more` where there are sessions beside those that are listed.
+    """
 
     sessions: list[OwnedSession]
+    has_more: bool
     boxes: list[Result]
 
 

@@ -37,6 +37,11 @@ def test_sessions_are_lines_and_the_boxes_are_counted(capsys: pytest.CaptureFixt
     assert err == "boxes of the process that answered: 1 taken; kept ready: 2 lean, 1 science\n"
 
 
+def test_a_list_that_is_cut_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    sandbox_view.inventory(Inventory(sessions=[LIVE, ASLEEP], boxes=BOXES, has_more=True))
+    assert capsys.readouterr().err.startswith("there are more sessions than these 2; live ones come first\n")
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_nobody_is_told_as_such(is_terminal: bool, capsys: pytest.CaptureFixture[str]) -> None:
     shown = Console(file=io.StringIO(), force_terminal=is_terminal, width=80, color_system=None)

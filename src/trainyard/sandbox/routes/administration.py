@@ -21,10 +21,10 @@ def router(service: SandboxService) -> APIRouter:
 
     @routes.get("", summary="Show what runs in the sandbox")
     async def show_sandbox(who: Admin) -> Inventory:
-        """List the sessions of the tenant, the one that was used last first, and the boxes of this process."""
+        """List the sessions of the tenant, live ones first, then as they were used, and the boxes of this process."""
         boxes = [BoxAnswer(id=box.id, pid=box.pid, flavor=box.flavor, is_taken=box.is_taken) for box in service.boxes()]
         found = await service.list_sessions(who, everyone=True)
-        return Inventory(sessions=[_owned(session) for session in found], boxes=boxes)
+        return Inventory(sessions=[_owned(session) for session in found], has_more=found.has_more, boxes=boxes)
 
     @routes.post("/sessions/{session_id}/kill", summary="End the box of a session")
     async def kill_session(

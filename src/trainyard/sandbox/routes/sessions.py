@@ -17,8 +17,9 @@ def add(routes: APIRouter, service: SandboxService) -> None:
 
     @routes.get("/sessions", summary="List sessions")
     async def list_sessions(who: Runner) -> bodies.SessionList:
-        """List the caller's sessions, the one that was used last first."""
-        return bodies.SessionList(sessions=[info(one) for one in await service.list_sessions(who)])
+        """List the caller's sessions, live ones before the others, the one that was used last first."""
+        found = await service.list_sessions(who)
+        return bodies.SessionList(sessions=[info(one) for one in found], has_more=found.has_more)
 
     @routes.get("/sessions/{session_id}", summary="Show a session")
     async def show_session(who: Runner, session_id: SessionId) -> bodies.SessionAnswer:

@@ -23,6 +23,7 @@ from trainyard.sandbox.service.running import OnAdmitted, OnEvent, OnSession, Ru
 from trainyard.sandbox.service.seeing import Seeing
 from trainyard.sandbox.service.stating import Stating
 from trainyard.sandbox.types.domain import (
+    Cut,
     Execute,
     Executed,
     LanguageInfo,
@@ -38,6 +39,7 @@ __all__ = ["Collected", "SandboxService", "Uploaded"]
 
 
 OWN_SHELF = Shelf()
+MOST_LISTED = 1000
 
 
 class SandboxService:
@@ -271,13 +273,20 @@ class SandboxService:
 
     # ------------------------------------------------------------------ sessions
 
-    async def list_sessions(self, principal: Principal, *, everyone: bool = False) -> list[SessionInfo]:
-        """List the caller's sessions, last used first; `everyone`: all of the tenant, for administrators.
+    async def list_sessions(
+        self, principal: Principal, *, everyone: bool = False, most: int = MOST_LISTED
+    ) -> Cut[SessionInfo]:
+        """List the caller's sessions, live ones before the others, last used first.
+
+        Args:
+            principal: Who asks.
+            everyone: All of the tenant, for administrators.
+            most: How many; `has_more` of the list tells of others.
 
         Raises:
             errors.Forbidden: `everyone` without the scope `admin`.
         """
-        return await self._seeing.sessions(principal, everyone=everyone)
+        return await self._seeing.sessions(principal, everyone=everyone, most=most)
 
     async def show_session(self, principal: Principal, session_id: str) -> SessionInfo:
         """Tell what a session holds and whether it is live."""

@@ -12,9 +12,8 @@ from trainyard.sandbox.service.holding import Holding, is_held_elsewhere
 from trainyard.sandbox.service.parts import Parts, unknown_session
 from trainyard.sandbox.store.records import SessionRecord, Wanted
 from trainyard.sandbox.store.sessions import Listed
-from trainyard.sandbox.types.domain import SessionInfo
+from trainyard.sandbox.types.domain import Cut, SessionInfo
 
-_MOST = 1000
 _ANSWER_S = 2.0
 """For another process, which looks four times a second, to answer."""
 _LOOK_S = 0.05
@@ -32,15 +31,15 @@ class Seeing:
         self._checkpoints = checkpoints
         self._collecting = collecting
 
-    async def sessions(self, principal: Principal, *, everyone: bool) -> list[SessionInfo]:
+    async def sessions(self, principal: Principal, *, everyone: bool, most: int) -> Cut[SessionInfo]:
         """See `SandboxService.list_sessions`."""
         if everyone and not principal.is_admin:
             raise errors.Forbidden("Only a key with the scope admin sees the sessions of others")
         owner = None if everyone else principal.user
         listed = await self._parts.stored(
-            self._parts.sessions.listed, principal.tenant, owner, self._parts.clock.now(), _MOST
+            self._parts.sessions.listed, principal.tenant, owner, self._parts.clock.now(), most + 1
         )
-        return [self._shown(one) for one in listed]
+        return Cut((self._shown(one) for one in listed[:most]), has_more=len(listed) > most)
 
     async def session(self, principal: Principal, session_id: str) -> SessionInfo:
         """See `SandboxService.show_session`."""

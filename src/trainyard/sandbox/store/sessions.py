@@ -11,6 +11,7 @@ from sqlalchemy import (
     RowMapping,
     Select,
     and_,
+    case,
     delete,
     func,
     insert,
@@ -165,11 +166,13 @@ class SessionStore:
             connection.execute(update(sessions).where(*mine).values(wanted=became))
 
     def listed(self, tenant: str | None, owner: str | None, now: float, most: int) -> list[Listed]:
-        """List sessions, the ones used last first; None = of all."""
+        """List sessions, those that a process holds before the others, the ones used last first; None = of all."""
         conditions = [sessions.c.expires_at > now]
         conditions += [] if tenant is None else [sessions.c.tenant == tenant]
         conditions += [] if owner is None else [sessions.c.owner == owner]
-        asked = _described().where(*conditions).order_by(sessions.c.used_at.desc(), sessions.c.id).limit(most)
+        is_held = and_(sessions.c.holder.is_not(None), sessions.c.lease_until > now)
+        order = (case((is_held, 0), else_=1), sessions.c.used_at.desc(), sessions.c.id)
+        asked = _described().where(*conditions).order_by(*order).limit(most)
         with self._database.read() as connection:
             return [_listed(row) for row in connection.execute(asked).mappings()]
 

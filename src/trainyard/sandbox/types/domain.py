@@ -1,11 +1,13 @@
 """What the use cases of the sandbox take and give, in no dialect's words."""
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Literal
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Literal, TypeVar
 
 from msgspec import Struct, field
 
 from trainyard.sandbox.types.orders import Dropped, Reason, Result, Stream
+
+T = TypeVar("T")
 
 Kind = Literal["user", "agent", "skill"]
 """Whose files a session holds: those of one user, or of an agent or a skill, which all users of the tenant may read."""
@@ -163,6 +165,18 @@ class LanguageInfo(Struct, frozen=True, kw_only=True):
     name: str
     aliases: tuple[str, ...]
     version: str
+
+
+class Cut(list[T]):
+    """A list of the first things of a kind.
+
+    Attributes:
+        has_more: Whether there are others.
+    """
+
+    def __init__(self, first: Iterable[T], *, has_more: bool) -> None:
+        super().__init__(first)
+        self.has_more = has_more
 
 
 class SessionInfo(Struct, frozen=True, kw_only=True):

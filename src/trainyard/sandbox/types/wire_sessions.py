@@ -77,9 +77,10 @@ class SessionAnswer(_Body):
 
 
 class SessionList(_Body):
-    """The caller's sessions, the one that was used last first."""
+    """The caller's sessions, live ones before the others, the one that was used last first."""
 
     sessions: list[SessionAnswer] = Field(description="At most 1,000.")
+    has_more: bool = Field(description="Whether there are others.")
 
 
 class OwnedSession(SessionAnswer):
@@ -100,7 +101,8 @@ class BoxAnswer(_Body):
 class Inventory(_Body):
     """What the sandbox has: the sessions of your tenant, the boxes of the process that answered."""
 
-    sessions: list[OwnedSession] = Field(description="At most 1,000, the one that was used last first.")
+    sessions: list[OwnedSession] = Field(description="At most 1,000, live ones first, then as they were used.")
+    has_more: bool = Field(description="Whether there are other sessions.")
     boxes: list[BoxAnswer] = Field(description="Taken ones and those that are kept ready.")
 
 

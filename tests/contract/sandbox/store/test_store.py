@@ -393,6 +393,14 @@ def test_sessions_are_listed_with_what_they_store(yard: Yard) -> None:
     assert (described.files, described.state_bytes) == (2, 5)
 
 
+def test_a_session_that_is_held_is_listed_before_those_that_were_used_since(yard: Yard) -> None:
+    held, left, newest = yard.make(used_at=NOW + 1), yard.make(used_at=NOW + 2), yard.make(used_at=NOW + 3)
+    yard.sessions.claim(held, "a", NOW, 10, alive)
+    yard.sessions.claim(left, "b", NOW, 5, alive)
+    assert [one.session.id for one in yard.sessions.listed("acme", "anna", NOW + 6, 10)] == [held, newest, left]
+    assert [one.session.id for one in yard.sessions.listed("acme", "anna", NOW + 6, 1)] == [held]
+
+
 def test_removing_sessions_at_once_with_others_that_store_the_same_keeps_the_books(yard: Yard) -> None:
     sessions = [yard.make() for _ in range(12)]
 

@@ -267,6 +267,16 @@ async def test_a_holder_that_does_not_answer_is_told_of(make: Make, database: Da
     assert "has not answered yet" in told.value.message
 
 
+async def test_a_live_session_is_listed_whatever_ran_since_and_a_list_that_is_cut_says_so(server: Server) -> None:
+    live = (await server.run("x = 1")).session_id
+    for _ in range(2):
+        await server.run("1")
+    listed = await server.service.list_sessions(ANNA, most=2)
+    assert (listed[0].id, len(listed), listed.has_more) == (live, 2, True)
+    whole = await server.service.list_sessions(ANNA)
+    assert ([one.is_live for one in whole], whole.has_more) == ([True, False, False], False)
+
+
 async def test_boxes_that_are_taken_at_once_are_never_too_many(make: Make) -> None:
     server = make(max_boxes=3)
     await server.service.start()
