@@ -43,10 +43,12 @@ class Learning:
                 if error.code == "sandbox_too_weak":
                     return  # there will be no box
                 _log.warning("languages_not_told", reason=error.message)
-                await asyncio.sleep(_AGAIN_S)
+            except Exception:  # noqa: BLE001 - the edge of a job: without it there is Python alone until a new start
+                _log.error("languages_not_told", exc_info=True)
             else:
                 _log.info("languages_told", languages=[one.code for one in self._parts.languages.available()])
                 return
+            await asyncio.sleep(_AGAIN_S)
 
     async def _ask(self) -> Languages:
         box = await self._parts.backend.take("lean", _TENANT)

@@ -27,6 +27,18 @@ class LateBackend(FakeBackend):
         return await super().take(flavor, tenant)
 
 
+class StumblingBackend(FakeBackend):
+    """Fails once, as only a fault of its own would, when a box is taken."""
+
+    stumbles = 1
+
+    async def take(self, flavor: Flavor, tenant: str) -> RunnerBox:
+        if self.stumbles:
+            self.stumbles -= 1
+            raise RuntimeError("unforeseen")
+        return await super().take(flavor, tenant)
+
+
 async def until(holds: Callable[[], bool]) -> None:
     ends_s = time.monotonic() + 60
     while not holds():
@@ -66,6 +78,12 @@ async def test_until_a_box_has_told_there_is_python_and_others_are_asked_to_wait
     with pytest.raises(errors.InvalidRequest):
         await server.service.execute(ANNA, Execute(code="stop run", language="cobol"), request_id="req_2")
     backend.may_come.set()
+    await until(lambda: len(server.service.languages()) > 1)
+
+
+async def test_a_box_is_asked_again_whatever_went_wrong(make: Make) -> None:
+    server = make(backend=StumblingBackend(is_elsewhere=True))
+    await server.service.start()
     await until(lambda: len(server.service.languages()) > 1)
 
 
