@@ -13,6 +13,7 @@ from trainyard.core import errors
 from trainyard.sdk import Client
 from trainyard.sdk.sandbox import Session
 from trainyard.sdk.sandbox_calls import RunOptions
+from trainyard.sdk.sandbox_results import Execution
 
 TIMED_OUT = 124
 """As timeout(1) of coreutils has it."""
@@ -173,9 +174,9 @@ def _fetch(place: Session, files: Iterable[Mapping[str, Any]], directory: Path) 
 
 def _tell(ended: Mapping[str, Any], fetched: Sequence[Path]) -> None:
     """Print the last value, then on standard error what there is to go on with."""
-    for result in ended["results"]:
-        if result["output_type"] == "execute_result":
-            print(result["data"]["text/plain"])
+    value = Execution(ended).value
+    if value is not None:
+        print(value)
     made = [file["path"] for file in ended["files"] if not file.get("inherited")]
     lines = [f"session {ended['session_id']}"] if ended["has_state"] or made else []
     lines += [f"wrote {path}" for path in fetched] or [f"made {path}" for path in made]

@@ -28,10 +28,12 @@ class Execution(Result):
 
     @property
     def value(self) -> str | None:
-        """Text of the last expression's value; None where there is none."""
+        """Text of the last expression's value: plain where it has that, else any; None where there is none."""
         for result in self["results"]:
             if result["output_type"] == "execute_result":
-                return str(result["data"]["text/plain"])
+                data = result["data"]
+                named = [name for name in ("text/plain", *data) if name in data and name.startswith("text/")]
+                return str(data[named[0]]) if named else None
         return None
 
 

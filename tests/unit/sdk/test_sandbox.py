@@ -42,6 +42,20 @@ def test_a_run_sends_what_was_given_and_tells_the_value() -> None:
     assert (ended.is_success, ended.value, ended.stdout) == (True, "42", "1\n")
 
 
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ({"text/html": "<b>4</b>", "text/plain": "4"}, "4"),
+        ({"image/png": "iVBORw0KGgo=", "text/html": "<b>4</b>"}, "<b>4</b>"),
+        ({"image/png": "iVBORw0KGgo="}, None),
+        ({}, None),
+    ],
+)
+def test_a_value_is_told_in_the_text_that_it_has(data: dict[str, str], value: str | None) -> None:
+    with blocking(Wire(answer(ENDED | {"results": [{"output_type": "execute_result", "data": data}]}))) as client:
+        assert client.sandbox.run("4").value == value
+
+
 def test_code_that_fails_is_an_answer() -> None:
     with blocking(Wire(answer(FAILED))) as client:
         ended = client.sandbox.run("1/0")
