@@ -1,6 +1,6 @@
 """Boxes of sessions: taken when one is needed, brought to what the session has, put away when it is not used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -10,10 +10,13 @@ from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.live import LiveSession
 from trainyard.sandbox.service.parts import Parts
-from trainyard.sandbox.store import Role
+from trainyard.sandbox.store import Role, StateRecord
 from trainyard.sandbox.types.orders import Dropped, Flavor
 
 _log = structlog.get_logger("sandbox")
+
+_RESTORES = 2
+"""Tries to bring a checkpoint back, each in a new box: a machine that is busy may fail one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +51,20 @@ class Boxes:
             errors.Unavailable: There is no box to be had (code `sandbox_unavailable`).
             errors.TooLarge: The files of the session do not fit into a workspace (code `workspace_full`).
         """
-        is_new = not live.has_live_box
-        restored: tuple[str, ...] = ()
-        lost: tuple[Dropped, ...] = ()
-        if is_new:
-            await self._renew(live, flavor)
+        before = live.box if live.has_live_box else None
+        is_new_runtime = before is None or live.is_reset or (live.is_unrestored and not live.variables)
         try:
-            unplaced = await self._place(live)
-            if (is_new or live.is_reset) and live.state is not None:
-                restored, lost = await self._checkpoints.restore(live, live.state)
+            readied = Readied(is_new_runtime, unplaced=await self._bring(live, flavor))
+            if is_new_runtime and live.state is not None:
+                readied = await self._restore(live, flavor, live.state, readied)
         except BaseException:
-            if is_new:
+            if live.box is not before:
                 self.abandon(live)
             raise
-        is_new_runtime, live.is_reset = is_new or live.is_reset, False
-        return Readied(is_new_runtime, restored, lost, tuple(unplaced))
+        live.is_reset = False
+        if is_new_runtime and live.lost:
+            readied, live.lost = replace(readied, lost=(*readied.lost, *live.lost)), ()
+        return readied
 
     def abandon(self, live: LiveSession) -> None:
         """End the box of a session, with what no checkpoint has of it."""
@@ -80,6 +82,23 @@ class Boxes:
 
     # ------------------------------------------------------------------ inside
 
+    async def _restore(self, live: LiveSession, flavor: Flavor, state: StateRecord, readied: Readied) -> Readied:
+        """Bring the variables back; where interpreters end over them, the last box is one without."""
+        unplaced = readied.unplaced
+        for _ in range(_RESTORES):
+            restored, lost = await self._checkpoints.restore(live, state)
+            if live.has_live_box:
+                break
+            unplaced = await self._bring(live, flavor)
+            live.is_unrestored = True
+        return Readied(True, restored, lost, unplaced)
+
+    async def _bring(self, live: LiveSession, flavor: Flavor) -> tuple[tuple[str, str], ...]:
+        """Have a box with the files of a session; returns those that could not be put there."""
+        if not live.has_live_box:
+            await self._renew(live, flavor)
+        return tuple(await self._place(live))
+
     async def _renew(self, live: LiveSession, flavor: Flavor) -> None:
         self.abandon(live)
         await self._make_room()
@@ -92,6 +111,7 @@ class Boxes:
             self._taking -= 1
         live.flavor = flavor
         live.pending = {file.path for file in live.files.values() if file.role is Role.PENDING}
+        live.stored_versions = dict.fromkeys(live.pending)
         self._count()
 
     async def _place(self, live: LiveSession) -> list[tuple[str, str]]:
@@ -121,17 +141,23 @@ class Boxes:
         """Put idle sessions away until one more box may be taken.
 
         Raises:
-            errors.Unavailable: All of them run (code `sandbox_full`).
+            errors.Unavailable: All of them run, or those that idle cannot be written down (code `sandbox_full`).
         """
         settings = self._parts.settings
         most = max(1, settings.max_boxes - settings.warm - settings.warm_science)
         while len(self.with_boxes()) + self._taking >= most:
             if not await self.evict_oldest("boxes"):
-                raise errors.Unavailable(
-                    f"All {most} boxes of this server run code; try again in a moment",
-                    code="sandbox_full",
-                    retry_after_s=1,
-                )
+                raise self._full(most)
+
+    def _full(self, most: int) -> errors.Unavailable:
+        idle = [live for live in self.with_boxes() if not live.lock.locked()]
+        unsaved = [live.unsaved for live in idle if live.unsaved is not None]
+        why = "run code"
+        if unsaved:
+            why = f"are taken, and {len(unsaved)} that idle hold what cannot be written down ({unsaved[0]})"
+        return errors.Unavailable(
+            f"All {most} boxes of this server {why}; try again in a moment", code="sandbox_full", retry_after_s=1
+        )
 
     async def evict_oldest(self, reason: str) -> bool:
         """Put away the session that has idled longest; false when none idles."""

@@ -1,6 +1,8 @@
 """Writing variables of live interpreters down, and bringing them back; never read here, only carried."""
 
-from contextlib import suppress
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -17,6 +19,9 @@ _log = structlog.get_logger("sandbox")
 
 _ATTEMPTS = 3
 _NO_BLOBS = "blobs_unavailable"
+INTERPRETER_GONE = "interpreter_gone"
+NEWER = "*"
+"""The name under which is told that whatever was defined after a checkpoint is not in it."""
 
 
 class Checkpoints:
@@ -32,7 +37,7 @@ class Checkpoints:
 
         Returns:
             False when it may be done later, so that the box had better be kept. What can never be done, since the
-            tenant has no room, the session is another's by now, or the box has died, is not waited for.
+            tenant or the box has no room, the session is another's by now, or the box has died, is not waited for.
         """
         try:
             await self.save(live)
@@ -41,7 +46,10 @@ class Checkpoints:
         return True
 
     async def save(self, live: LiveSession) -> None:
-        """As `write`, for somebody who waits for it; raises errors.TrainyardError where it could not be written."""
+        """As `write`, for somebody who waits for it; raises errors.TrainyardError where it could not be written.
+
+        Where that can never be done, the last checkpoint says from then on that it lacks what is newer.
+        """
         try:
             try:
                 await self._outputs.keep_pending(live)
@@ -52,25 +60,47 @@ class Checkpoints:
         except errors.TrainyardError as error:
             _log.warning("checkpoint_failed", session=live.id, code=error.code, reason=error.message)
             self._parts.metrics.checkpoints.of("failed").inc()
+            live.unsaved = error.message
+            await self._tell_of(live, error)
             raise
+        live.unsaved = None
 
     async def forget(self, live: LiveSession) -> None:
-        """Remove the checkpoint of a session whose interpreter has nothing any more."""
+        """Remove the checkpoint of a session whose interpreter has nothing any more, unless it could not be restored.
+
+        One that could not be stays until code has defined something in its place, and is tried again at the next run.
+        """
+        if live.is_unrestored:
+            live.is_dirty, live.is_reset = False, True
+        else:
+            await self.remove(live)
+
+    async def remove(self, live: LiveSession) -> None:
+        """Remove the checkpoint of a session."""
         if live.state is not None:
             await self.replace(live, None)
-        live.is_dirty = False
+        live.is_dirty, live.lost = False, ()
 
     async def restore(self, live: LiveSession, state: StateRecord) -> tuple[tuple[str, ...], tuple[Dropped, ...]]:
-        """Put a checkpoint into the new box of a session; returns what came back, and what did not with its reasons."""
-        assert live.box is not None
+        """Put a checkpoint into an interpreter; returns what came back, and what did not with its reasons.
+
+        An interpreter that has ended over it takes its box along.
+        """
+        box = live.box
+        assert box is not None
+        live.is_unrestored = True
         try:
-            await live.box.put("spool", "state", state.size_bytes, self._parts.blobs.open(state.sha256))
-            loaded = await live.box.load()
+            async with _spooled(box):
+                await box.put("spool", "state", state.size_bytes, self._parts.blobs.open(state.sha256))
+                loaded = await box.load()
         except (errors.NotFound, errors.InvalidRequest, errors.TooLarge, errors.Conflict) as error:
             self._parts.metrics.restores.of("failed").inc()
             _log.error("state_not_restored", session=live.id, reason=error.message)
+            if error.code == INTERPRETER_GONE:
+                await self.write(live)  # what runs that failed have left
+                await box.close()
             return (), tuple(Dropped(name=name, reason=error.message) for name in state.kept) + state.dropped
-        live.variables = len(loaded.restored)
+        live.is_unrestored, live.variables = False, len(loaded.restored)
         self._parts.metrics.restores.of("partial" if loaded.dropped or state.dropped else "whole").inc()
         return tuple(loaded.restored), (*loaded.dropped, *state.dropped)
 
@@ -79,16 +109,36 @@ class Checkpoints:
     async def _write_state(self, live: LiveSession) -> None:
         box = live.box
         assert box is not None
-        dumped = await box.dump(self._parts.limits.state_bytes)
-        known = live.state
-        if not dumped.kept and not dumped.dropped:
-            await self.forget(live)
-        elif known is not None and known.sha256 == dumped.sha256:
-            self._parts.metrics.checkpoints.of("unchanged").inc()
-        else:
-            await self._keep(live, box, dumped)
-            self._parts.metrics.checkpoints.of("written").inc()
+        async with _spooled(box):
+            dumped = await box.dump(self._parts.limits.state_bytes)
+            known = live.state
+            if not dumped.kept and not dumped.dropped:
+                await self.forget(live)
+            elif known is not None and (known.sha256, known.dropped) == (dumped.sha256, tuple(dumped.dropped)):
+                self._parts.metrics.checkpoints.of("unchanged").inc()
+            else:
+                await self._keep(live, box, dumped)
+                live.is_unrestored, live.lost = False, ()
+                self._parts.metrics.checkpoints.of("written").inc()
         live.is_dirty = False
+
+    async def _tell_of(self, live: LiveSession, error: errors.TrainyardError) -> None:
+        """Write down that variables are in no checkpoint, where that is for good; a lost interpreter ends its box."""
+        is_gone = error.code == INTERPRETER_GONE
+        is_for_good = is_gone or isinstance(error, (errors.TooLarge, errors.QuotaExhausted))
+        if not (live.is_dirty and is_for_good):
+            return
+        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {error.message}")
+        state = live.state
+        if state is None:
+            live.lost = (lost,)
+        elif lost not in state.dropped:
+            older = tuple(one for one in state.dropped if one.name != NEWER)
+            with suppress(errors.TrainyardError):
+                await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
+        if is_gone and live.box is not None:  # the next run gets another, with the last checkpoint, and is told so
+            live.is_dirty = False
+            await live.box.close()
 
     async def _keep(self, live: LiveSession, box: Box, dumped: Dumped) -> None:
         for attempt in range(_ATTEMPTS):
@@ -124,3 +174,13 @@ class Checkpoints:
         live.state = state
         live.revision += 1
         parts.finish(self._contents.collect_later(freed))
+
+
+@asynccontextmanager
+async def _spooled(box: Box) -> AsyncIterator[None]:
+    """Leave no state in the spool of a box: it would count as memory of the session."""
+    try:
+        yield
+    finally:
+        with suppress(errors.TrainyardError):  # it went with its box
+            await box.delete("spool", "state")

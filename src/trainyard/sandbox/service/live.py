@@ -25,12 +25,19 @@ class LiveSession:
         placed: What lies in the box of `files`: contents by path.
         pending: Files that runs which failed have left in the box, and that the next success registers.
         pending_deleted: Files that such runs have deleted.
+        versions: What differs in the box from what was accepted last, as the last run left it: bytes and ns since 1970.
+        stored_versions: Which of them are in the database as pending; None = the file is as it came into the box.
         is_dirty: Whether the interpreter has what no checkpoint has.
         is_reset: Whether the interpreter was replaced in a run that ended badly, and has nothing of the session yet.
+        is_unrestored: Whether `state` could not be brought back into the interpreter; it is tried again until code has
+            defined something in its place.
+        lost: What is in no checkpoint, where there is none that could say so; the next new interpreter tells.
+        unsaved: Why the last checkpoint could not be written; None when it was.
         variables: How many it has defined.
         memory_bytes: Of the box when it was measured last.
         measured_s: When that was, on the clock's `monotonic`.
         used_s: On the clock's `monotonic`.
+        left_cpu_s: CPU seconds that the boxes which it has left had spent.
         is_running: Whether code runs at this moment.
         is_gone: Whether it is none of the service's any more; who waited for its lock looks for it anew.
     """
@@ -47,12 +54,18 @@ class LiveSession:
     placed: dict[str, str] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
     pending_deleted: set[str] = field(default_factory=set)
+    versions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stored_versions: dict[str, tuple[int, int] | None] = field(default_factory=dict)
     is_dirty: bool = False
     is_reset: bool = False
+    is_unrestored: bool = False
+    lost: tuple[Dropped, ...] = ()
+    unsaved: str | None = None
     variables: int = 0
     memory_bytes: int = 0
     measured_s: float = -math.inf
     used_s: float = 0.0
+    left_cpu_s: float = 0.0
     is_running: bool = False
     is_gone: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,6 +80,11 @@ class LiveSession:
         """Whether its interpreter is there."""
         return self.box is not None and self.box.is_alive
 
+    @property
+    def spent_cpu_s(self) -> float:
+        """CPU seconds that its boxes have spent since this process has it."""
+        return self.left_cpu_s + (0.0 if self.box is None else self.box.spent_cpu_s)
+
     def take(self, files: list[FileRecord], state: StateRecord | None, revision: int) -> None:
         """Keep what the database has."""
         self.files = {file.path: file for file in files}
@@ -76,12 +94,19 @@ class LiveSession:
     def leave_box(self) -> Box | None:
         """Forget the box and what was in it; whoever calls this closes it."""
         box, self.box = self.box, None
+        self.left_cpu_s += 0.0 if box is None else box.spent_cpu_s
         self.placed.clear()
-        self.pending.clear()
-        self.pending_deleted.clear()
-        self.is_dirty = self.is_reset = False
+        self.forget_pending()
+        self.versions, self.unsaved = {}, None
+        self.is_dirty = self.is_reset = self.is_unrestored = False
         self.variables = self.memory_bytes = 0
         return box
+
+    def forget_pending(self) -> None:
+        """Know of nothing that runs which failed have left: it is registered, or has gone with the box."""
+        self.pending.clear()
+        self.pending_deleted.clear()
+        self.stored_versions.clear()
 
     def state_info(self, expires_at: float) -> StateInfo:
         """Tell what is known of its variables."""

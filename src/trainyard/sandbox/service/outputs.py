@@ -42,13 +42,21 @@ class Outputs:
         self._parts = parts
         self._contents = contents
 
-    async def register(self, live: LiveSession, report: Report) -> Left:
-        """Make what a run that succeeded has changed the session's; after one that failed only remember what it was."""
-        changed = {change.path for change in report.changed if paths.is_good(change.path)}
+    async def register(self, live: LiveSession, report: Report, unkept: Mapping[str, str] | None = None) -> Left:
+        """Make what a run that succeeded has changed the session's; after one that failed only remember what it was.
+
+        Args:
+            live: Where it ran.
+            report: Of the run.
+            unkept: What of it could not be kept already, each with its reason.
+        """
+        live.versions = {change.path: (change.size_bytes, change.mtime_ns) for change in report.changed}
+        changed = {path for path in live.versions if paths.is_good(path)}
         live.pending = (live.pending | changed) - set(report.deleted)
         live.pending_deleted = (live.pending_deleted | set(report.deleted)) - changed
         self._leave_alone(live)
-        failed = dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
+        failed = dict(unkept or {})
+        failed |= dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
         if not report.is_success or not (live.pending or live.pending_deleted):
             return Left(failed=failed)
         assert live.box is not None
@@ -60,29 +68,29 @@ class Outputs:
         except errors.QuotaExhausted as error:  # the next run that succeeds tries again
             return Left(failed=failed | dict.fromkeys(chosen, error.message))
         failed |= unkept
-        live.pending.clear()
-        live.pending_deleted.clear()
+        live.forget_pending()
         await live.box.accept()
         return Left(saved.files, [file for file in saved.deleted if file.role is not Role.PENDING], failed)
 
-    async def keep_logs(self, live: LiveSession, report: Report) -> list[FileRecord]:
-        """Keep the whole of outputs of which the answer has but the ends."""
+    async def keep_logs(self, live: LiveSession, report: Report) -> Left:
+        """Keep the whole of outputs of which the answer has but the ends; `failed` names those that could not be."""
         assert live.box is not None
         cut = [name for name, stream in (("stdout", report.stdout), ("stderr", report.stderr)) if stream.is_cut]
         if not cut:
-            return []
+            return Left()
         try:
-            saved, _ = await self._keep(live, "spool", cut, Role.LOG)
-        except errors.QuotaExhausted:  # head and tail are in the answer
-            return []
-        return saved.files
+            saved, unkept = await self._keep(live, "spool", cut, Role.LOG)
+        except errors.QuotaExhausted as error:  # head and tail are in the answer
+            saved, unkept = Saved(), dict.fromkeys(cut, error.message)
+        return Left(saved.files, failed={f"logs/{name}.txt": why for name, why in unkept.items()})
 
     async def keep_pending(self, live: LiveSession) -> None:
-        """Write down what runs that failed have left, before the box goes."""
+        """Write down what runs that failed have left, before the box goes, unless it is already."""
         chosen, _ = self._chosen(live)
-        new = [path for path in chosen if path not in live.files or live.files[path].role is Role.PENDING]
+        new = [path for path in chosen if path not in live.files or _needs_storing(live, path)]
         if new:
             await self._keep(live, "data", new, Role.PENDING)
+            live.stored_versions |= {path: live.versions.get(path) for path in new if path in live.files}
 
     # ------------------------------------------------------------------ inside
 
@@ -100,14 +108,19 @@ class Outputs:
         return every[:most], every[most:]
 
     async def _keep(
-        self, live: LiveSession, place: Place, wanted: Sequence[str], role: Role, gone: Sequence[str] = ()
+        self, live: LiveSession, place: Place, wanted: Sequence[str], role: Role, given_up: Sequence[str] = ()
     ) -> tuple[Saved, dict[str, str]]:
-        """Store files of the box and name them; a content that was removed meanwhile is fetched again."""
+        """Store files of the box and name them; a content that was removed meanwhile is fetched again.
+
+        What a run that failed had left of them, and the box has not any more, is given up.
+        """
         assert live.box is not None
         attempt = 1
         while True:
             found, failed = await self._fetch(live.box, place, wanted)
             new = [self._new(live, path, blob, role) for path, blob in found.items()]
+            left = [path for path in wanted if path not in found and _is_pending(live, path)]
+            gone = [*given_up, *left] if place == "data" else []
             try:
                 return (await self._change(live, new, gone) if new or gone else Saved()), failed
             except errors.Unavailable as error:
@@ -211,6 +224,16 @@ class _Room:
                     f"the files of one run may have {self._max_bytes} bytes together", code="too_large_together"
                 )
             yield piece
+
+
+def _is_pending(live: LiveSession, path: str) -> bool:
+    return path in live.files and live.files[path].role is Role.PENDING
+
+
+def _needs_storing(live: LiveSession, path: str) -> bool:
+    """Whether what a run that failed has left is another by now than what was written down."""
+    is_stored = path in live.stored_versions and live.stored_versions[path] == live.versions.get(path)
+    return _is_pending(live, path) and not is_stored
 
 
 def content_type(path: str) -> str:

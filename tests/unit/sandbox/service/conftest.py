@@ -80,13 +80,14 @@ class FillingBlobs(MemoryBlobs):
     """A store whose disk is full when the test says so; counts what it has refused.
 
     Attributes:
+        put: How many contents it has taken.
         is_asked: Whether anything was to be stored yet.
         may_go_on: Storing waits until it is set; at the begin it is.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.is_full, self.refused = False, 0
+        self.is_full, self.refused, self.put = False, 0, 0
         self.is_asked, self.may_go_on = asyncio.Event(), asyncio.Event()
         self.may_go_on.set()
 
@@ -97,6 +98,7 @@ class FillingBlobs(MemoryBlobs):
         if self.is_full:
             self.refused += 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.put += 1
         return await super().put_stream(pieces)
 
 

@@ -1,0 +1,186 @@
+"""Checkpoints that go wrong: what is kept, what is told, and what does not stay behind."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.unit.sandbox.service.conftest import ANNA, Make, Server
+from tests.unit.sandbox.service.test_states import durable, exported, until
+from trainyard.core import errors
+from trainyard.core.settings import SandboxLimits
+from trainyard.sandbox.types.domain import Executed
+
+_DIES_WHEN_WRITTEN = """
+class Fatal:
+    def __reduce__(self):
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+fatal = Fatal()
+"""
+_DIES_WHEN_READ = """
+def revive(flag):
+    import os, signal
+    if os.path.exists(flag):
+        if flag.endswith('once'):
+            os.remove(flag)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 7
+class Frail:
+    def __reduce__(self):
+        return revive, (FLAG,)
+x, frail = 1, Frail()
+"""
+
+
+def _spooled(server: Server) -> list[str]:
+    """List what lies in the spools of a server's boxes."""
+    pids = [box.pid for box in server.backend.running()]
+    spools = [_argument(pid, "--spool") for pid in pids if pid is not None]
+    return [file.name for spool in spools for file in spool.iterdir()]
+
+
+def _argument(pid: int, name: str) -> Path:
+    arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    return Path(arguments[arguments.index(name) + 1])
+
+
+def _lost(done: Executed) -> list[str]:
+    return [one.name for one in done.lost]
+
+
+@pytest.fixture
+async def slow(make: Make) -> Server:
+    """A server that writes checkpoints when it is asked to."""
+    server = make(checkpoint_s=3600)
+    await server.service.start()
+    return server
+
+
+async def test_a_state_stays_in_no_spool_once_it_is_stored(slow: Server) -> None:
+    done = await slow.run("x = b'x' * 100_000")
+    assert await exported(slow, done.session_id)
+    assert _spooled(slow) == []
+
+
+async def test_a_state_that_could_not_be_stored_stays_in_no_spool(slow: Server) -> None:
+    done = await slow.run("x = b'x' * 100_000")
+    slow.blobs.is_full = True
+    with pytest.raises(errors.Unavailable):
+        await exported(slow, done.session_id)
+    assert _spooled(slow) == []
+
+
+async def test_a_state_stays_in_no_spool_once_it_is_restored(slow: Server) -> None:
+    done = await slow.run("x = 1\nopen('kept.txt', 'w')")
+    await slow.service.kill_session(ANNA, done.session_id)
+    again = await slow.run("print(x)", session_id=done.session_id)
+    assert (again.stdout, again.restored, _spooled(slow)) == ("1\n", ("x",), [])
+
+
+async def test_an_interpreter_that_ends_over_its_checkpoint_is_told_as_a_new_one(server: Server) -> None:
+    done = await server.run("x = 1")
+    await durable(server, done.session_id)
+    await server.run(_DIES_WHEN_WRITTEN, session_id=done.session_id)
+    await until(lambda: server.backend.running() == [])
+    again = await server.run("x += 1; print(x, 'fatal' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored) == ("2 False\n", True, ("x",))
+    assert _lost(again) == ["*"]
+    assert "since the last checkpoint" in again.lost[0].reason
+    third = await server.run("print(x)", session_id=done.session_id)
+    assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
+
+
+async def test_what_ended_before_any_checkpoint_is_told_as_lost(server: Server) -> None:
+    done = await server.run(_DIES_WHEN_WRITTEN)
+    await until(lambda: server.backend.running() == [])
+    again = await server.run("print('fatal' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
+
+
+async def test_files_of_a_failed_run_outlive_an_interpreter_that_ends_over_its_checkpoint(server: Server) -> None:
+    done = await server.run(_DIES_WHEN_WRITTEN + "open('a.txt', 'w').write('a')\n1/0")
+    await until(lambda: server.backend.running() == [])
+    again = await server.run("print(open('a.txt').read())", session_id=done.session_id)
+    assert (again.stdout, [file.path for file in again.files]) == ("a\n", ["a.txt"])
+
+
+async def test_a_checkpoint_without_room_is_told_and_the_last_one_says_what_it_lacks(make: Make) -> None:
+    server = make(checkpoint_s=3600, limits=SandboxLimits(stored_bytes=1 << 20))
+    await server.service.start()
+    done = await server.run("x = 1\nimport random")
+    assert await exported(server, done.session_id)
+    await server.run("x, big = 2, random.randbytes(2 << 20)", session_id=done.session_id)
+    with pytest.raises(errors.QuotaExhausted):
+        await exported(server, done.session_id)
+    info = await server.service.state_info(ANNA, done.session_id)
+    assert (info.is_live, info.is_durable, [one.name for one in info.dropped]) == (True, False, ["*"])
+    await server.service.kill_session(ANNA, done.session_id)
+    again = await server.run("print(x, 'big' in globals())", session_id=done.session_id)
+    assert (again.stdout, _lost(again)) == ("1 False\n", ["*"])
+    assert "do not fit" in again.lost[0].reason
+
+
+async def test_a_checkpoint_that_has_all_again_lacks_nothing(make: Make) -> None:
+    server = make(checkpoint_s=3600, limits=SandboxLimits(stored_bytes=1 << 20))
+    await server.service.start()
+    done = await server.run("x = 1\nimport random")
+    assert await exported(server, done.session_id)
+    await server.run("big = random.randbytes(2 << 20)", session_id=done.session_id)
+    with pytest.raises(errors.QuotaExhausted):
+        await exported(server, done.session_id)
+    await server.run("del big", session_id=done.session_id)
+    assert await exported(server, done.session_id)
+    assert (await server.service.state_info(ANNA, done.session_id)).dropped == ()
+
+
+async def _put_away(server: Server, flag: Path) -> str:
+    await asyncio.to_thread(flag.touch)
+    done = await server.run(_DIES_WHEN_READ.replace("FLAG", repr(str(flag))))
+    await server.service.kill_session(ANNA, done.session_id)
+    return done.session_id
+
+
+async def test_a_restore_that_fails_once_is_tried_again(slow: Server, tmp_path: Path) -> None:
+    session = await _put_away(slow, tmp_path / "once")
+    again = await slow.run("print(x)", session_id=session)
+    assert (again.stdout, again.is_new_runtime, again.lost) == ("1\n", True, ())
+    assert not (await slow.run("y = x", session_id=session)).is_new_runtime
+
+
+@pytest.mark.parametrize("code", ["print('x' in globals())", "open('a.txt', 'w').write('a'); print('x' in globals())"])
+async def test_a_state_that_could_not_be_restored_is_kept(slow: Server, tmp_path: Path, code: str) -> None:
+    flag = tmp_path / "always"
+    session = await _put_away(slow, flag)
+    failed = await slow.run(code, session_id=session)
+    assert (failed.stdout, failed.is_new_runtime, failed.restored) == ("False\n", True, ())
+    assert set(_lost(failed)) >= {"x", "frail"}
+    flag.unlink()
+    again = await slow.run("print(x)", session_id=session)
+    assert (again.stdout, again.is_new_runtime, again.lost) == ("1\n", True, ())
+
+
+async def test_code_that_defines_something_replaces_a_state_that_could_not_be_restored(
+    slow: Server, tmp_path: Path
+) -> None:
+    session = await _put_away(slow, tmp_path / "always")
+    await slow.run("y = 2", session_id=session)
+    assert await exported(slow, session)
+    assert (await slow.service.state_info(ANNA, session)).kept == ("y",)
+
+
+async def test_a_state_that_could_not_be_restored_can_be_deleted(slow: Server, tmp_path: Path) -> None:
+    session = await _put_away(slow, tmp_path / "always")
+    await slow.run("open('a.txt', 'w').write('a')", session_id=session)
+    await slow.service.delete_state(ANNA, session)
+    assert (await slow.service.state_info(ANNA, session)).sha256 is None
+
+
+async def test_boxes_that_cannot_be_put_away_are_told_with_the_cause(make: Make) -> None:
+    server = make(max_boxes=1, checkpoint_s=3600)
+    await server.service.start()
+    await server.run("x = 1")
+    server.blobs.is_full = True
+    with pytest.raises(errors.Unavailable, match=r"1 that idle hold what cannot be written down \(.*disk"):
+        await server.run("y = 1")
+    server.blobs.is_full = False
