@@ -22,6 +22,9 @@ FileId = Annotated[str, Path(description="21 characters; a file of the session."
 STATE = error_bodies.responses("code", errors.Conflict)
 """Errors of a route that not every moment of a session allows."""
 
+WORK = error_bodies.responses("code", errors.Conflict, errors.LimitReached, errors.QuotaExhausted)
+"""Errors of such a route that counts as a run does."""
+
 
 def shelf(
     kind: Annotated[

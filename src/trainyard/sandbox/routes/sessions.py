@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from trainyard.sandbox.routes import access, answers
@@ -43,10 +43,10 @@ def add(routes: APIRouter, service: SandboxService) -> None:
         await service.reset(who, session_id)
         return Response(status_code=204)
 
-    @routes.get("/sessions/{session_id}/variables", summary="List variables", responses=access.STATE)
-    async def list_variables(who: Runner, session_id: SessionId) -> bodies.VariableList:
+    @routes.get("/sessions/{session_id}/variables", summary="List variables", responses=access.WORK)
+    async def list_variables(who: Runner, session_id: SessionId, request: Request) -> bodies.VariableList:
         """List what the code has defined."""
-        found = await service.variables(who, session_id)
+        found = await service.variables(who, session_id, request_id=request.state.request_id)
         shown = [
             bodies.VariableInfo(name=one.name, type=one.type, bytes=one.bytes, preview=one.preview) for one in found
         ]

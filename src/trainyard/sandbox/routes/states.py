@@ -28,10 +28,17 @@ def add(routes: APIRouter, service: SandboxService) -> None:
         """Tell size, hash and names."""
         return _answer(await service.state_info(who, session_id))
 
-    @routes.get("/state/{session_id}", summary="Export a session's variables", responses=_CHECKPOINT)
-    async def read_state(who: Runner, session_id: SessionId, if_none_match: IfNoneMatch = None) -> Response:
+    @routes.get("/state/{session_id}", summary="Export a session's variables", responses=_CHECKPOINT | access.WORK)
+    async def read_state(
+        who: Runner, session_id: SessionId, request: Request, if_none_match: IfNoneMatch = None
+    ) -> Response:
         """Send the checkpoint, which POST takes again; what the interpreter holds is written down first."""
-        state, content = await service.read_state(who, session_id)
+        state, content = await service.read_state(
+            who,
+            session_id,
+            knows=lambda sha256: is_known(if_none_match, sha256),
+            request_id=request.state.request_id,
+        )
         headers = {"ETag": f'"{state.sha256}"', "Cache-Control": "private, no-cache"}
         if state.sha256 is not None and is_known(if_none_match, state.sha256):
             return Response(status_code=304, headers=headers)
@@ -42,12 +49,12 @@ def add(routes: APIRouter, service: SandboxService) -> None:
         "/state/{session_id}",
         summary="Import a session's variables",
         status_code=201,
-        responses=access.STATE,
+        responses=access.WORK,
         openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
     )
     async def write_state(who: Runner, session_id: SessionId, request: Request) -> StateUploaded:
         """Put a checkpoint in the place of the variables; it is opened in isolation, by the next run."""
-        state = await service.write_state(who, session_id, request.stream())
+        state = await service.write_state(who, session_id, request.stream(), request_id=request.state.request_id)
         return StateUploaded(size=state.size_bytes, hash=state.sha256)
 
     @routes.delete("/state/{session_id}", summary="Forget a session's variables", status_code=204)

@@ -246,26 +246,54 @@ class SandboxService:
         """Tell what is known of the variables of a session."""
         return await self._stating.info(principal, session_id)
 
-    async def read_state(self, principal: Principal, session_id: str) -> tuple[StateInfo, AsyncIterator[bytes]]:
-        """Stream the newest checkpoint, written now if the interpreter has more; errors.NotFound: `state_not_found`."""
-        return await self._stating.read(principal, session_id)
+    async def read_state(
+        self,
+        principal: Principal,
+        session_id: str,
+        *,
+        knows: Callable[[str], bool] = lambda _: False,
+        request_id: str | None = None,
+    ) -> tuple[StateInfo, AsyncIterator[bytes]]:
+        """Stream the newest checkpoint, written now if the interpreter has more, in whichever process that is.
 
-    async def write_state(self, principal: Principal, session_id: str, content: AsyncIterator[bytes]) -> StateInfo:
+        Args:
+            principal: Who asks.
+            session_id: Of the session.
+            knows: Whether the caller has the state of a SHA-256, so that nothing of it is sent or counted.
+            request_id: Of the request, for the ledger.
+
+        Raises:
+            errors.NotFound: Codes `session_not_found`, `state_not_found`.
+            errors.Conflict: Code `session_busy`.
+            errors.LimitReached, errors.QuotaExhausted: As `Meter.open`.
+        """
+        return await self._stating.read(principal, session_id, knows, request_id)
+
+    async def write_state(
+        self, principal: Principal, session_id: str, content: AsyncIterator[bytes], *, request_id: str | None = None
+    ) -> StateInfo:
         """Put a state in place of a session's; the next run begins with it.
 
         Raises:
+            errors.LimitReached, errors.QuotaExhausted: As `Meter.open`.
             errors.InvalidRequest: These bytes are no state (code `invalid_state`); nothing of them is unpickled here.
             errors.TooLarge: Code `state_too_large`.
         """
-        return await self._stating.write(principal, session_id, content)
+        return await self._stating.write(principal, session_id, content, request_id)
 
     async def delete_state(self, principal: Principal, session_id: str) -> None:
         """Forget the variables of a session, live ones too; its files stay."""
         await self._stating.delete(principal, session_id)
 
-    async def variables(self, principal: Principal, session_id: str) -> list[Variable]:
-        """List what code has defined in a session; brings it back first where it is not live."""
-        return await self._stating.variables(principal, session_id)
+    async def variables(
+        self, principal: Principal, session_id: str, *, request_id: str | None = None
+    ) -> list[Variable]:
+        """List what code has defined in a session; brings it back first where it is not live, which counts as a run.
+
+        Raises:
+            errors.LimitReached, errors.QuotaExhausted: As `Meter.open`.
+        """
+        return await self._stating.variables(principal, session_id, request_id)
 
     async def reset(self, principal: Principal, session_id: str) -> None:
         """Give a session a new interpreter and no state; its files stay."""

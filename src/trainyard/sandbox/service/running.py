@@ -1,6 +1,6 @@
 """Running code for a caller."""
 
-import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,12 +9,11 @@ import structlog
 
 from trainyard.core import errors
 from trainyard.core.db.writer import Write
-from trainyard.core.ledger.types import Outcome, Work
+from trainyard.core.ledger.types import Work
 from trainyard.core.metering.base import Charge
-from trainyard.core.metering.types import Job, Used
 from trainyard.core.principal import Principal
-from trainyard.sandbox.backends.base import Box, Kept
-from trainyard.sandbox.service import asking, output
+from trainyard.sandbox.backends.base import Kept
+from trainyard.sandbox.service import asking, charging, output
 from trainyard.sandbox.service.asking import Asked
 from trainyard.sandbox.service.boxes import Boxes, Readied
 from trainyard.sandbox.service.checkpoints import Checkpoints
@@ -50,28 +49,6 @@ class Ended:
     kept: Kept
     left: Left
     logs: Sequence[FileRecord]
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """What the box of a run has spent before it, so that what comes is known however the request ends.
-
-    Attributes:
-        box: Before it was made ready, which may be to take another.
-        cpu_s: Of that box.
-    """
-
-    box: Box | None
-    cpu_s: float
-
-    @classmethod
-    def begin(cls, live: LiveSession) -> "Spending":
-        """Remember where it stands."""
-        return cls(live.box, 0.0 if live.box is None else live.box.spent_cpu_s)
-
-    def so_far_s(self, box: Box) -> float:
-        """Tell what the box has spent since."""
-        return box.spent_cpu_s - (self.cpu_s if box is self.box else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +91,7 @@ class Running:
     ) -> Executed:
         """See `SandboxService.execute`."""
         asked = asking.read(request, self._parts.languages, self._parts.limits, stream=on_event is not None)
-        job = Job(
-            route=ROUTE,
-            model=f"sandbox/{asked.language.code}",
-            request_id=request_id,
-            prompt_tokens=0,
-            max_completion_tokens=0,
-        )
+        job = charging.job(ROUTE, f"sandbox/{asked.language.code}", request_id)
         async with await self._parts.meter.open(principal, job) as charge:
             if on_admitted is not None:
                 on_admitted(charge.lines)
@@ -150,47 +121,43 @@ class Running:
     async def _in_session(
         self, principal: Principal, live: LiveSession, asked: Asked, told: Told, charge: Charge
     ) -> Executed:
-        parts, is_continued = self._parts, live.is_stored
+        parts, is_continued, spent_s = self._parts, live.is_stored, live.spent_cpu_s
         if asked.request.files:
             await self._inputs.take_over(principal, live, asked.request.files)
-        spending = Spending.begin(live)
-        readied = await self._boxes.ready(live, asked.flavor)
-        box, before = live.box, dict(live.files)
-        assert box is not None
         try:
-            if told.on_session is not None:
-                await self._holding.store(live)  # whoever knows an id may use it, in another process too
-                told.on_session(live.id)
-            ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
-            await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
+            readied = await self._boxes.ready(live, asked.flavor)
+            before = dict(live.files)
+            ended = await self._ran(live, asked, told, readied, is_continued=is_continued)
         except BaseException as error:
-            self._boxes.abandon(live)
-            await self._charge_left(charge, error, Work(cpu_s=spending.so_far_s(box), bytes_in=asked.bytes_in))
+            left = Work(cpu_s=live.spent_cpu_s - spent_s, bytes_in=asked.bytes_in)
+            await charging.charge_left(charge, error, left)
             raise
         work = Work(
-            cpu_s=spending.so_far_s(box),
+            cpu_s=live.spent_cpu_s - spent_s,
             bytes_in=asked.bytes_in,
             bytes_out=len(ended.kept.stdout)
             + len(ended.kept.stderr)
             + sum(file.size_bytes for file in ended.left.files),
         )
-        await charge.settle(Used(prompt_tokens=0, completion_tokens=0, work=work), *self._rows(live))
+        await charge.settle(charging.used(work), *self._rows(live))
         live.hold = live.hold if live.is_stored or live.box is not None else None
         live.is_stored = True
         live.used_s = parts.clock.monotonic()
         self._on_left(live)
         return self._executed(live, asked, readied, ended, before)
 
-    async def _charge_left(self, charge: Charge, error: BaseException, work: Work) -> None:
-        """Charge what has run of a request that ends without an answer; the error is what its caller hears of."""
-        is_cancelled = isinstance(error, asyncio.CancelledError)
-        if not is_cancelled and not work.cpu_s:
-            return
-        outcome: Outcome = "cancelled" if is_cancelled else "failed"
+    async def _ran(self, live: LiveSession, asked: Asked, told: Told, readied: Readied, *, is_continued: bool) -> Ended:
+        """Run code in a box that is ready; after a run that has no answer, the box is none of the session's."""
         try:
-            await charge.settle(Used(prompt_tokens=0, completion_tokens=0, outcome=outcome, work=work))
-        except errors.Unavailable as fault:
-            _log.error("run_not_charged", reason=fault.message, cpu_s=work.cpu_s)
+            if told.on_session is not None:
+                await self._holding.store(live)  # whoever knows an id may use it, in another process too
+                told.on_session(live.id)
+            ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
+            await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
+        except BaseException:
+            self._boxes.abandon(live)
+            raise
+        return ended
 
     async def _run(
         self, live: LiveSession, asked: Asked, on_event: OnEvent | None, files: Mapping[str, str] | None
@@ -241,11 +208,17 @@ class Running:
             self._boxes.abandon(live)
 
     def _rows(self, live: LiveSession) -> tuple[Write, ...]:
-        """Make what has to be written of a session that was used; nothing right after the last time."""
+        """Make what has to be written of a session that was used; nothing right after the last time.
+
+        Where there is what the last checkpoint has not, the row says so: other processes tell it by the times of both.
+        """
         if not live.is_stored:
             return (inserted(self._holding.row(live, is_held=live.box is not None)),)
-        now, ttl_s = self._parts.clock.now(), self._parts.settings.session_ttl_s
-        if 0 <= now - live.record.used_at < min(_USED_S, ttl_s / 100):
+        now, ttl_s, used_at = self._parts.clock.now(), self._parts.settings.session_ttl_s, live.record.used_at
+        saved_at = live.state.created_at if live.is_dirty and live.state is not None else None
+        if saved_at is not None and used_at <= saved_at:
+            return (used(live.id, max(now, math.nextafter(saved_at, math.inf)), now + ttl_s),)
+        if 0 <= now - used_at < min(_USED_S, ttl_s / 100):
             return ()
         return (used(live.id, now, now + ttl_s),)
 

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from trainyard.core import errors
+from trainyard.core.ledger.types import Work
+from trainyard.core.metering.base import Charge
 from trainyard.core.principal import Principal
 from trainyard.sandbox.inside import container
+from trainyard.sandbox.service import charging
 from trainyard.sandbox.service.boxes import Boxes
 from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.contents import Contents
-from trainyard.sandbox.service.holding import Holding
+from trainyard.sandbox.service.holding import Holding, is_held_elsewhere
 from trainyard.sandbox.service.live import LiveSession, state_info
 from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.store import SessionRecord, StateRecord
@@ -18,6 +22,13 @@ from trainyard.sandbox.types.domain import StateInfo
 from trainyard.sandbox.types.orders import Flavor, Variable
 
 Result = TypeVar("Result")
+
+Knows = Callable[[str], bool]
+"""Whether the caller has the state of that SHA-256 already, and is sent nothing."""
+
+STATE_ROUTE = "/state/{session_id}"
+VARIABLES_ROUTE = "/sessions/{session_id}/variables"
+_MODEL = "sandbox/state"
 
 
 class Stating:
@@ -38,21 +49,31 @@ class Stating:
         state = await self._parts.stored(self._parts.states.find, session_id)
         return self._told(session, state)
 
-    async def read(self, principal: Principal, session_id: str) -> tuple[StateInfo, AsyncIterator[bytes]]:
+    async def read(
+        self, principal: Principal, session_id: str, knows: Knows, request_id: str | None
+    ) -> tuple[StateInfo, AsyncIterator[bytes]]:
         """See `SandboxService.read_state`."""
-        session = await self._holding.find(principal, session_id)
-        live = self._holding.sessions.get(session_id)
-        if live is not None and live.is_dirty:
-            async with self._holding.locked(live):
-                if not live.is_gone and live.has_live_box:
-                    await self._checkpoints.save(live)
-        state = await self._parts.stored(self._parts.states.find, session_id)
-        if state is None:
-            raise errors.NotFound("This session has no state", code="state_not_found", param="session_id")
+        async with await self._opened(principal, STATE_ROUTE, request_id) as charge:
+            session = await self._holding.find(principal, session_id)
+            cpu_s, state = await self._written(principal, session, charge)
+            if state is None:
+                left = errors.NotFound("This session has no state", code="state_not_found", param="session_id")
+                await charging.charge_left(charge, left, Work(cpu_s=cpu_s))
+                raise left
+            sent_bytes = 0 if knows(state.sha256) else state.size_bytes
+            await charge.settle(charging.used(Work(cpu_s=cpu_s, bytes_out=sent_bytes)))
         return self._told(session, state), self._parts.blobs.open(state.sha256)
 
-    async def write(self, principal: Principal, session_id: str, content: AsyncIterator[bytes]) -> StateInfo:
+    async def write(
+        self, principal: Principal, session_id: str, content: AsyncIterator[bytes], request_id: str | None
+    ) -> StateInfo:
         """See `SandboxService.write_state`."""
+        async with await self._opened(principal, STATE_ROUTE, request_id) as charge:
+            info = await self._taken(principal, session_id, content)
+            await charge.settle(charging.used(Work(bytes_in=info.size_bytes)))
+        return info
+
+    async def _taken(self, principal: Principal, session_id: str, content: AsyncIterator[bytes]) -> StateInfo:
         await self._holding.find(principal, session_id)
         header = _Header()
         blob = await self._contents.put(header.watch(content), self._parts.limits.state_bytes, "uploaded", "state")
@@ -79,24 +100,52 @@ class Stating:
     async def delete(self, principal: Principal, session_id: str) -> None:
         """See `SandboxService.delete_state`."""
         async with self._holding.entered(principal, session_id) as live:
-            await self._checkpoints.forget(live)
+            await self._checkpoints.remove(live)
             self._reset(live)
 
-    async def variables(self, principal: Principal, session_id: str) -> list[Variable]:
+    async def variables(self, principal: Principal, session_id: str, request_id: str | None) -> list[Variable]:
         """See `SandboxService.variables`."""
-        async with self._holding.entered(principal, session_id) as live:
-            if not live.has_live_box and live.state is None:
-                return []
-            await self._boxes.ready(live, live.flavor)
-            assert live.box is not None
-            return await live.box.variables()
+        async with await self._opened(principal, VARIABLES_ROUTE, request_id) as charge:
+            async with self._holding.entered(principal, session_id) as live, _paid(live, charge) as cpu_s:
+                found = await self._listed(live)
+                spent_s = cpu_s()
+            await charge.settle(charging.used(Work(cpu_s=spent_s)))
+        return found
+
+    # ------------------------------------------------------------------ inside
+
+    async def _listed(self, live: LiveSession) -> list[Variable]:
+        if not live.has_live_box and live.state is None:
+            return []
+        await self._boxes.ready(live, live.flavor)
+        assert live.box is not None
+        return await live.box.variables()
+
+    async def _opened(self, principal: Principal, route: str, request_id: str | None) -> Charge:
+        return await self._parts.meter.open(principal, charging.job(route, _MODEL, request_id))
+
+    async def _written(
+        self, principal: Principal, session: SessionRecord, charge: Charge
+    ) -> tuple[float, StateRecord | None]:
+        """Have written down what the interpreter of a session has, wherever it is; tell what that took here."""
+        parts, cpu_s = self._parts, 0.0
+        live = self._holding.sessions.get(session.id)
+        if live is not None and live.is_dirty:
+            async with self._holding.locked(live), _paid(live, charge) as spent_s:
+                if not live.is_gone and live.has_live_box:
+                    await self._checkpoints.save(live)
+                cpu_s = spent_s()
+        state = await parts.stored(parts.states.find, session.id)
+        if is_held_elsewhere(session, parts.holder, parts.clock.now()) and not _is_as_used(session, state):
+            async with self._holding.entered(principal, session.id):  # its holder writes it down and lets go of it
+                state = await parts.stored(parts.states.find, session.id)
+        return cpu_s, state
 
     def _told(self, session: SessionRecord, state: StateRecord | None) -> StateInfo:
         live = self._holding.sessions.get(session.id)
         if live is None or not live.has_live_box:
-            is_live = session.holder not in (None, self._parts.holder)
-            # Of another process only the times are known here.
-            is_durable = not is_live or (state is not None and state.created_at >= session.used_at)
+            is_live = is_held_elsewhere(session, self._parts.holder, self._parts.clock.now())
+            is_durable = not is_live or _is_as_used(session, state)
         else:
             is_live, is_durable = True, not live.is_dirty
         return state_info(session.id, state, session.expires_at, is_live=is_live, is_durable=is_durable)
@@ -110,6 +159,22 @@ class Stating:
 
     def _flavor(self, live: LiveSession) -> Flavor:
         return live.state.flavor if live.state is not None else live.flavor
+
+
+def _is_as_used(session: SessionRecord, state: StateRecord | None) -> bool:
+    """Whether a checkpoint has all that a session has in another process, of which only the times are known here."""
+    return state is not None and state.created_at >= session.used_at
+
+
+@asynccontextmanager
+async def _paid(live: LiveSession, charge: Charge) -> AsyncIterator[Callable[[], float]]:
+    """Tell what the box of a session spends in the block; when the block fails, its caller pays that."""
+    before_s = live.spent_cpu_s
+    try:
+        yield lambda: live.spent_cpu_s - before_s
+    except BaseException as error:
+        await charging.charge_left(charge, error, Work(cpu_s=live.spent_cpu_s - before_s))
+        raise
 
 
 class _Header:

@@ -34,6 +34,19 @@ def test_uploads_count_as_requests_too(open_yard: Open) -> None:
         assert yard.stored()["files"] == before["files"] + 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/sessions/{s}/variables"), ("GET", "/state/{s}"), ("POST", "/state/{s}")]
+)
+def test_what_is_done_with_variables_counts_as_a_run(open_yard: Open, method: str, path: str) -> None:
+    with open_yard(limits={"requests": 2}) as yard:
+        session = yard.client.post("/exec", json={**PY, "code": "x = 1"}).json()["session_id"]
+        raw = yard.client.get(f"/state/{session}").content
+        answer = yard.client.request(method, path.format(s=session), content=raw if method == "POST" else None)
+        assert (answer.status_code, answer.json()["error"]) == (429, "rate_limited")
+        assert answer.headers["retry-after"] == str(answer.json()["retry_after_seconds"])
+        assert yard.client.get(f"/state/{session}/info").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/languages", "/sessions"])
 def test_looking_is_not_limited(open_yard: Open, path: str) -> None:
     with open_yard(limits={"requests": 1}) as yard:
