@@ -9,7 +9,7 @@ from trainyard.sdk.binding import OwnVerb, Verb
 from trainyard.sdk.call import Call, R
 from trainyard.sdk.door import AsyncDoor, Door
 from trainyard.sdk.results import Result
-from trainyard.sdk.sandbox_calls import RunOptions
+from trainyard.sdk.sandbox_calls import RunOptions, Source
 from trainyard.sdk.sandbox_results import Execution, SandboxEvent, Stored, StoredEach
 
 
@@ -60,15 +60,23 @@ class Session(_Named):
             self._learn(event)
             yield event
 
-    def upload(self, *paths: Path | str) -> Stored:
-        """Store files in the workspace, each under its name: all of them, or none."""
-        stored = self.client.send(sandbox_calls.upload(*paths, session_id=self.session_id, entity_id=self.entity_id))
+    def upload(self, *paths: Source, read_only: bool | None = None) -> Stored:
+        """Store files in the workspace, all of them, or none.
+
+        Args:
+            paths: A file is stored under its last name; `{"data/a.csv": path}` names it, with its folders.
+            read_only: Whether runs leave the stored files as they are; false when left out.
+        """
+        call = sandbox_calls.upload(*paths, session_id=self.session_id, entity_id=self.entity_id, read_only=read_only)
+        stored = self.client.send(call)
         self._learn(stored)
         return stored
 
-    def upload_each(self, *paths: Path | str) -> StoredEach:
+    def upload_each(self, *paths: Source, read_only: bool | None = None) -> StoredEach:
         """Store files as `upload` does, each by itself; tells what became of every one."""
-        call = sandbox_calls.upload_each(*paths, session_id=self.session_id, entity_id=self.entity_id)
+        call = sandbox_calls.upload_each(
+            *paths, session_id=self.session_id, entity_id=self.entity_id, read_only=read_only
+        )
         stored = self.client.send(call)
         self._learn(stored)
         return stored
@@ -113,17 +121,18 @@ class AsyncSession(_Named):
             self._learn(event)
             yield event
 
-    async def upload(self, *paths: Path | str) -> Stored:
+    async def upload(self, *paths: Source, read_only: bool | None = None) -> Stored:
         """Store files as `Session.upload` does."""
-        stored = await self.client.send(
-            sandbox_calls.upload(*paths, session_id=self.session_id, entity_id=self.entity_id)
-        )
+        call = sandbox_calls.upload(*paths, session_id=self.session_id, entity_id=self.entity_id, read_only=read_only)
+        stored = await self.client.send(call)
         self._learn(stored)
         return stored
 
-    async def upload_each(self, *paths: Path | str) -> StoredEach:
+    async def upload_each(self, *paths: Source, read_only: bool | None = None) -> StoredEach:
         """Store files as `Session.upload_each` does."""
-        call = sandbox_calls.upload_each(*paths, session_id=self.session_id, entity_id=self.entity_id)
+        call = sandbox_calls.upload_each(
+            *paths, session_id=self.session_id, entity_id=self.entity_id, read_only=read_only
+        )
         stored = await self.client.send(call)
         self._learn(stored)
         return stored
@@ -166,6 +175,8 @@ class Sandbox:
         return self._client.send(call)
 
     run = Verb(sandbox_calls.run, _send)
+    upload = Verb(sandbox_calls.upload, _send)
+    upload_each = Verb(sandbox_calls.upload_each, _send)
     languages = Verb(sandbox_calls.languages, _send)
     sessions = Verb(sandbox_calls.list_sessions, _send)
 
@@ -193,6 +204,8 @@ class AsyncSandbox:
         return await self._client.send(call)
 
     run = Verb(sandbox_calls.run, _send)
+    upload = Verb(sandbox_calls.upload, _send)
+    upload_each = Verb(sandbox_calls.upload_each, _send)
     languages = Verb(sandbox_calls.languages, _send)
     sessions = Verb(sandbox_calls.list_sessions, _send)
 

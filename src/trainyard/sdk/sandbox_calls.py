@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import quote
 
 from trainyard.sdk import results
@@ -22,6 +22,9 @@ from trainyard.sdk.sandbox_results import (
 
 _BASE = "/v1/code"
 _ADMINISTRATION = "/v1/admin/sandbox"
+
+Source = Path | str | Mapping[str, Path | str]
+"""A file here, stored under its last name; or several by the names to store them under, which may have folders."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -44,6 +47,23 @@ class RunOptions(TypedDict, total=False):
     timeout_s: float | None
     files: Sequence[Mapping[str, object]] | None
     results: bool | None
+
+
+class UploadOptions(TypedDict, total=False):
+    """How files are stored; what is left out or None is the server's default.
+
+    Attributes:
+        kind: Whose they are: `user`, `agent` or `skill`. Every user of the tenant may read the latter two, and no code
+            runs in the session that keeps them.
+        resource_id: Of the agent or skill.
+        version: Of the skill.
+        read_only: Whether runs leave the stored files as they are.
+    """
+
+    kind: Literal["user", "agent", "skill"] | None
+    resource_id: str | None
+    version: int | str | None
+    read_only: bool | None
 
 
 def languages() -> Call[list[results.Result]]:
@@ -71,15 +91,19 @@ def run_stream(
     return StreamCall(f"{_BASE}/exec", lambda name, data: SandboxEvent(data | {"event": name}), body)
 
 
-def upload(*paths: Path | str, session_id: str | None = None, entity_id: str | None = None) -> Call[Stored]:
-    """Store files, each under its name: all of them, or none."""
-    fields = given(session_id=session_id, entity_id=entity_id)
+def upload(
+    *paths: Source, session_id: str | None = None, entity_id: str | None = None, **options: Unpack[UploadOptions]
+) -> Call[Stored]:
+    """Store files, each under its name or the one that it is given: all of them, or none."""
+    fields = _fields(session_id, entity_id, options)
     return Call("POST", f"{_BASE}/upload", Stored, fields, files=_by_name(paths))
 
 
-def upload_each(*paths: Path | str, session_id: str | None = None, entity_id: str | None = None) -> Call[StoredEach]:
+def upload_each(
+    *paths: Source, session_id: str | None = None, entity_id: str | None = None, **options: Unpack[UploadOptions]
+) -> Call[StoredEach]:
     """Store files, each by itself: one that is refused does not keep the others from it."""
-    fields = given(session_id=session_id, entity_id=entity_id)
+    fields = _fields(session_id, entity_id, options)
     return Call("POST", f"{_BASE}/upload/batch", StoredEach, fields, files=_by_name(paths))
 
 
@@ -160,14 +184,31 @@ def _inventory(body: Mapping[str, Any]) -> Inventory:
     return Inventory({**body, "sessions": [OwnedSession(session) for session in body["sessions"]]})
 
 
-def _by_name(paths: Sequence[Path | str]) -> dict[str, Path]:
-    """Name files as they are named here; raises ValueError where two have one name, since one would be lost."""
+def _by_name(paths: Sequence[Source]) -> dict[str, Path]:
+    """Name files as they are named here, or as the caller does.
+
+    Raises:
+        ValueError: Two have one name, so that one of them would be lost.
+    """
     named: dict[str, Path] = {}
-    for path in map(Path, paths):
-        if path.name in named:
-            raise ValueError(f"{named[path.name]} and {path} have the same name; upload them into two sessions")
-        named[path.name] = path
+    for one in paths:
+        for name, path in (one if isinstance(one, Mapping) else {Path(one).name: one}).items():
+            if name in named:
+                raise ValueError(f"{named[name]} and {path} have the same name; store them under names of your own")
+            named[name] = Path(path)
     return named
+
+
+def _fields(session_id: str | None, entity_id: str | None, options: UploadOptions) -> dict[str, object]:
+    version, read_only = options.get("version"), options.get("read_only")
+    return given(
+        kind=options.get("kind"),
+        id=options.get("resource_id"),
+        version=None if version is None else str(version),
+        read_only=None if read_only is None else str(read_only).lower(),
+        entity_id=entity_id,
+        session_id=session_id,
+    )
 
 
 def _nothing(method: str, path: str) -> Call[None]:
@@ -184,10 +225,12 @@ def _body(code: str, session_id: str | None, entity_id: str | None, options: Run
 
 def _reference(file: Mapping[str, Any]) -> dict[str, object]:
     """Name a stored file, whether a run, an upload or a list has told of it."""
+    is_shared = file.get("kind") in ("agent", "skill")
     return given(
         id=file.get("id") or file.get("fileId"),
         storage_session_id=file.get("storage_session_id") or file.get("session_id"),
         name=file.get("path") or file.get("filename"),
+        **{name: file.get(name) for name in ("kind", "resource_id", "version") if is_shared},
     )
 
 

@@ -1,6 +1,7 @@
 """Runs and sessions of the sandbox on both clients: what goes over the wire, and what comes back."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.unit.sdk.wire import Wire, asynchronous, blocking
 from trainyard.sdk import ServerError
+from trainyard.sdk.sandbox_calls import UploadOptions
 from trainyard.sdk.sandbox_results import Execution
 
 SESSION, FILE = "s" * 21, "f" * 21
@@ -134,6 +136,39 @@ def test_uploads_go_as_a_form_with_the_fields_first(tmp_path: Path) -> None:
     assert session.session_id == SESSION
     sent = wire.requests[-1].content
     assert sent.index(b'name="entity_id"') < sent.index('filename="ä.csv"'.encode()) < sent.index(b"1,2")
+
+
+async def test_files_go_into_the_folders_that_the_caller_names_on_both_clients(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.csv").write_text(folder)
+    named = {f"data/{folder}/x.csv": tmp_path / folder / "x.csv" for folder in ("a", "b")}
+    wire = Wire(answer({"session_id": SESSION, "files": []}))
+    with blocking(wire) as client:
+        client.sandbox.session().upload(named, tmp_path / "a" / "x.csv", read_only=True)
+    async with asynchronous(wire) as other:
+        await other.sandbox.session().upload_each(named, str(tmp_path / "a" / "x.csv"), read_only=True)
+    for request in wire.requests:
+        sent = request.content.decode()
+        assert re.findall('filename="(.*?)"', sent) == ["data/a/x.csv", "data/b/x.csv", "x.csv"]
+        assert 'name="read_only"\r\n\r\ntrue\r\n' in sent
+
+
+async def test_files_of_a_skill_are_uploaded_beside_sessions_and_named_in_a_run_on_both_clients(tmp_path: Path) -> None:
+    (tmp_path / "SKILL.md").write_text("# How")
+    wire = Wire(answer({"session_id": SESSION, "files": [{"fileId": FILE, "filename": "SKILL.md"}]}))
+    whose: UploadOptions = {"kind": "skill", "resource_id": "charts", "version": 3}
+    with blocking(wire) as client:
+        stored = client.sandbox.upload(tmp_path / "SKILL.md", **whose)
+    async with asynchronous(wire) as other:
+        assert await other.sandbox.upload(tmp_path / "SKILL.md", **whose) == stored
+    for request in wire.requests:
+        fields = re.findall('name="(kind|id|version)"\r\n\r\n(.*?)\r\n', request.content.decode())
+        assert fields == [("kind", "skill"), ("id", "charts"), ("version", "3")]
+    wire = Wire(answer(ENDED))
+    with blocking(wire) as client:
+        client.sandbox.run("pass", files=[{**stored.files[0], "session_id": SESSION, **whose}])
+    assert wire.body["files"] == [{"id": FILE, "storage_session_id": SESSION, "name": "SKILL.md", **whose}]
 
 
 def test_two_files_of_one_name_are_refused_before_anything_is_sent(tmp_path: Path) -> None:
