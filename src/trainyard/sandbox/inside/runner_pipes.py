@@ -29,10 +29,10 @@ class Pipes:
                 self._reading[name], writing = os.pipe2(os.O_CLOEXEC)
                 self.writing.append(writing)
                 os.set_blocking(self._reading[name], False)
+            self.go_on()
         except OSError:
             self.close()
             raise
-        self.go_on()
 
     def go_on(self) -> None:
         """Tell when there is something to read."""
@@ -58,7 +58,7 @@ class Pipes:
             return b""
 
     def close(self) -> None:
-        """Give all of it back."""
+        """Give all of it back, also of a pair that came about in part."""
         self.hold_back()
         for descriptor in (*self._reading.values(), *self.writing):
             os.close(descriptor)
