@@ -1,6 +1,7 @@
 """Checkpoints that go wrong: what is kept, what is told, and what does not stay behind."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,18 @@ async def test_a_state_that_could_not_be_restored_is_kept(slow: Server, tmp_path
     flag.unlink()
     again = await slow.run("print(x)", session_id=session)
     assert (again.stdout, again.is_new_runtime, again.lost) == ("1\n", True, ())
+
+
+async def test_a_state_that_was_out_of_reach_is_kept_over_a_run_that_defines_nothing(slow: Server) -> None:
+    done = await slow.run("x = 1")
+    raw = await exported(slow, done.session_id)
+    await slow.service.kill_session(ANNA, done.session_id)
+    assert await slow.blobs.delete(hashlib.sha256(raw).hexdigest())
+    failed = await slow.run("print(0)", session_id=done.session_id)
+    assert (failed.stdout, _lost(failed)) == ("0\n", ["x"])
+    await slow.blobs.put_bytes(raw)
+    again = await slow.run("print(x)", session_id=done.session_id)
+    assert (again.stdout, again.restored) == ("1\n", ("x",))
 
 
 async def test_code_that_defines_something_replaces_a_state_that_could_not_be_restored(
