@@ -28,7 +28,7 @@ class Totals(Result):
     seconds: float = Field(description="From each request's arrival to its last token, added up.")
     cpu_s: float = Field(description="User and system time of code that ran in the sandbox.")
     bytes_in: int = Field(description="Of code and files that came to the sandbox.")
-    bytes_out: int = Field(description="Of output and files that runs in the sandbox left.")
+    bytes_out: int = Field(description="Of output and files that runs in the sandbox left, and of downloads.")
 
 
 class Group(Totals):

@@ -47,7 +47,7 @@ class Sums:
         seconds: From each request's arrival to its last token.
         cpu_s: User and system time of code that ran.
         bytes_in: Of code and files that came with requests.
-        bytes_out: Of output and files that runs left.
+        bytes_out: Of output and files that runs left, and of downloads.
     """
 
     requests: int = 0

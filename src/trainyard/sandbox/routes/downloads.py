@@ -1,16 +1,18 @@
 """GET /download/{session}/{file}: a file as a stream, whole or a range of it (RFC 9110, section 14)."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from trainyard.core import errors
 from trainyard.core.blobs import begun
+from trainyard.core.http import error_bodies
 from trainyard.sandbox.routes.access import Claimed, FileId, Runner, SessionId
 from trainyard.sandbox.service import SandboxService
 from trainyard.sandbox.types.domain import StoredFile
@@ -25,6 +27,7 @@ _ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
     206: {"description": "The range that `Range` asks for.", "content": {"application/octet-stream": {}}},
     304: {"description": "`If-None-Match` names the content as it is."},
     416: {"description": "The file ends before the range begins."},
+    **error_bodies.responses("code", errors.LimitReached, errors.QuotaExhausted),
 }
 
 RangeHeader = Annotated[str | None, Header(description="One range of bytes, such as `bytes=0-1023`.")]
@@ -40,11 +43,34 @@ class Span:
     end: int
 
 
+class Sent(StreamingResponse):
+    """A stream that closes its source however it ends; when the client has left too.
+
+    Args:
+        content: What is sent.
+        source: What it is drawn from.
+    """
+
+    def __init__(
+        self, content: AsyncIterator[bytes], source: AsyncGenerator[bytes, None], *args: Any, **kwargs: Any
+    ) -> None:
+        super().__init__(content, *args, **kwargs)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+
+
 def add(routes: APIRouter, service: SandboxService) -> None:
     """Add the routes."""
 
     @routes.get("/download/{session_id}/{file_id}", summary="Download a file", responses=_ANSWERS)
     async def download_file(
+        request: Request,
         who: Runner,
         session_id: SessionId,
         file_id: FileId,
@@ -59,10 +85,11 @@ def add(routes: APIRouter, service: SandboxService) -> None:
             return Response(status_code=304, headers=_headers(file))
         span = span_of(range, if_range, file)
         headers = {**_headers(file), "Content-Length": str(span.end - span.first if span else file.size_bytes)}
-        if span is None:
-            return StreamingResponse(await begun(content), headers=headers, media_type=file.content_type)
-        headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.size_bytes}"
-        return StreamingResponse(await begun(cut(content, span)), 206, headers, file.content_type)
+        if span is not None:
+            headers["Content-Range"] = f"bytes {span.first}-{span.end - 1}/{file.size_bytes}"
+        wanted = content if span is None else cut(content, span)
+        sent = service.send(who, wanted, request_id=request.state.request_id)
+        return Sent(await begun(sent), sent, 200 if span is None else 206, headers, file.content_type)
 
     @routes.head("/download/{session_id}/{file_id}", summary="Show the headers of a file", responses={404: {}})
     async def head_file(who: Runner, session_id: SessionId, file_id: FileId, claimed: Claimed) -> Response:

@@ -1,7 +1,7 @@
 """The use cases of the sandbox: running code in sessions, their files, their states."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, overload
 
 from trainyard.core.principal import Principal
@@ -233,6 +233,24 @@ class SandboxService:
     ) -> tuple[StoredFile, AsyncIterator[bytes]]:
         """Find a file and stream it; errors.NotFound has the code `file_not_found` whatever is missing."""
         return await self._filing.opened(principal, session_id, file_id, shelf)
+
+    def send(
+        self, principal: Principal, pieces: AsyncIterator[bytes], *, request_id: str
+    ) -> AsyncGenerator[bytes, None]:
+        """Pass on what a caller downloads, and charge him with it: a request, and the bytes that were drawn.
+
+        The request is let in before the first piece. The entry follows the last one, or `aclose`, which whoever does
+        not draw all of it has to call; where nothing was drawn before a fault there is none.
+
+        Args:
+            principal: Who asks.
+            pieces: Of a file of `open_file`, or of a part of it.
+            request_id: Of the request, for the ledger.
+
+        Raises:
+            errors.LimitReached, errors.QuotaExhausted: As `Meter.open`.
+        """
+        return self._filing.send(principal, pieces, request_id)
 
     async def delete_file(
         self, principal: Principal, session_id: str, file_id: str, shelf: Shelf | None = None

@@ -1,15 +1,14 @@
 """Files of sessions: in, out, listed, away."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainyard.core import errors
 from trainyard.core.db.writer import Write
-from trainyard.core.ids import hex_id
-from trainyard.core.ledger.types import Work
-from trainyard.core.metering.types import Job, Used
+from trainyard.core.ledger.types import Outcome, Work
 from trainyard.core.principal import Principal
-from trainyard.sandbox.service import asking, paths
+from trainyard.sandbox.service import asking, charging, paths
 from trainyard.sandbox.service.access import Access
 from trainyard.sandbox.service.contents import Contents
 from trainyard.sandbox.service.holding import Holding
@@ -21,6 +20,7 @@ from trainyard.sandbox.store.files import Saved
 from trainyard.sandbox.store.sessions import used
 from trainyard.sandbox.types.domain import Shelf, StoredFile, Upload
 
+_MODEL = "sandbox/files"
 _PLAIN = "application/octet-stream"
 
 _MOST_REFUSED = 1000
@@ -65,13 +65,7 @@ class Filing:
         """See `SandboxService.upload`."""
         asking.check_entity(entity_id)
         _check_shelf(shelf)
-        job = Job(
-            route="/upload",
-            model="sandbox/files",
-            request_id=request_id or hex_id("req_"),
-            prompt_tokens=0,
-            max_completion_tokens=0,
-        )
+        job = charging.job("/upload", _MODEL, request_id)
         async with await self._parts.meter.open(principal, job) as charge:
             session = None
             if session_id is not None:
@@ -90,7 +84,7 @@ class Filing:
                 raise
             room.close()
             await charge.settle(
-                Used(prompt_tokens=0, completion_tokens=0, work=Work(bytes_in=sum(file.size_bytes for file in saved))),
+                charging.used(Work(bytes_in=sum(file.size_bytes for file in saved))),
                 *([] if session is None else [self._use(session)]),
             )
         shown = {file.path: file.stored(shelf) for file in saved}
@@ -111,7 +105,28 @@ class Filing:
     ) -> tuple[StoredFile, AsyncIterator[bytes]]:
         """See `SandboxService.open_file`."""
         session, file = await self._find(principal, session_id, file_id, shelf)
-        return file.stored(session.shelf), self._counted(file)
+        return file.stored(session.shelf), self._parts.blobs.open(file.sha256)
+
+    async def send(
+        self, principal: Principal, pieces: AsyncIterator[bytes], request_id: str
+    ) -> AsyncGenerator[bytes, None]:
+        """See `SandboxService.send`."""
+        job = charging.job("/download/{session_id}/{file_id}", _MODEL, request_id)
+        outcome: Outcome = "failed"
+        sent_bytes = 0
+        async with await self._parts.meter.open(principal, job) as charge:
+            try:
+                async for piece in pieces:
+                    sent_bytes += len(piece)
+                    yield piece
+                outcome = "done"
+            except (GeneratorExit, asyncio.CancelledError):
+                outcome = "cancelled"
+                raise
+            finally:
+                self._parts.metrics.bytes.of("downloaded").inc(sent_bytes)
+                if sent_bytes or outcome == "done":
+                    await charge.settle(charging.used(Work(bytes_out=sent_bytes), outcome))
 
     async def delete(self, principal: Principal, session_id: str, file_id: str, shelf: Shelf | None) -> None:
         """See `SandboxService.delete_file`."""
@@ -223,12 +238,6 @@ class Filing:
         if file is None or file.role is Role.PENDING:
             raise unknown_file()
         return session, file
-
-    async def _counted(self, file: FileRecord) -> AsyncIterator[bytes]:
-        count = self._parts.metrics.bytes.of("downloaded").inc
-        async for piece in self._parts.blobs.open(file.sha256):
-            count(len(piece))
-            yield piece
 
 
 def _check_shelf(shelf: Shelf) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from tests.contract.sandbox.routes.conftest import Open
 
@@ -45,6 +46,42 @@ def test_what_is_done_with_variables_counts_as_a_run(open_yard: Open, method: st
         assert (answer.status_code, answer.json()["error"]) == (429, "rate_limited")
         assert answer.headers["retry-after"] == str(answer.json()["retry_after_seconds"])
         assert yard.client.get(f"/state/{session}/info").status_code == 200
+
+
+def test_downloads_count_as_requests_and_looking_at_a_file_does_not(open_yard: Open) -> None:
+    with open_yard(limits={"requests": 2}) as yard:
+        done = yard.client.post("/upload", files={"file": ("a", b"123")}).json()
+        session, file = done["session_id"], done["files"][0]["fileId"]
+        path = f"/download/{session}/{file}"
+        for _ in range(3):
+            assert yard.client.head(path).status_code == 200
+            assert yard.client.get(f"/sessions/{session}/objects/{file}").status_code == 200
+        assert yard.client.get(path).content == b"123"
+        answer = yard.client.get(path)
+        assert (answer.status_code, answer.json()["error"]) == (429, "rate_limited")
+        assert int(answer.headers["retry-after"]) > 0
+        etag = yard.client.head(path).headers["etag"]
+        assert yard.client.get(path, headers={"If-None-Match": etag}).status_code == 304
+        assert yard.client.get(path, headers={"Range": "bytes=9-"}).status_code == 416
+
+
+@pytest.mark.parametrize(("asked", "bytes_out"), [(None, 10_000), ("bytes=10-19", 10), ("bytes=-1", 1)])
+def test_a_download_is_in_the_ledger_with_the_bytes_that_were_sent(
+    open_yard: Open, asked: str | None, bytes_out: int
+) -> None:
+    with open_yard() as yard:
+        done = yard.client.post("/upload", files={"file": ("a", b"x" * 10_000)}).json()
+        path = f"/download/{done['session_id']}/{done['files'][0]['fileId']}"
+        answer = yard.client.get(path, headers={} if asked is None else {"Range": asked})
+        assert len(answer.content) == bytes_out
+        with yard.database.read() as connection:
+            rows = connection.execute(
+                text(
+                    "select request_id, charged_tokens, owner, bytes_out from core_usage "
+                    "join core_work using (entry_id) where route = '/download/{session_id}/{file_id}'"
+                )
+            ).all()
+        assert rows == [(answer.headers["x-request-id"], 0, "anna", bytes_out)]
 
 
 @pytest.mark.parametrize("path", ["/languages", "/sessions"])
