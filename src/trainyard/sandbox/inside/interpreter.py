@@ -6,6 +6,7 @@ runner holds the clocks, reads the outputs and forks a new interpreter when this
 
 import contextlib
 import os
+import posix
 import resource
 import signal
 import socket
@@ -33,6 +34,9 @@ _DESCRIPTORS = {"run": 3, "dump": 1, "load": 1}
 _MOST_DESCRIPTORS = max(_DESCRIPTORS.values())
 """That come with an order: standard streams, or the file of a state; never a directory of the runner."""
 _STANDARD = 2
+# Taken before user code is there: what it deletes or replaces in the modules is not missed here.
+_receive, _usage = socket.recv_fds, resource.getrusage
+_CHILDREN = resource.RUSAGE_CHILDREN
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def serve(link: socket.socket, surroundings: Surroundings) -> NoReturn:
     try:
         Interpreter(link, surroundings.workspace).serve()
     finally:
-        os._exit(LOST)
+        posix._exit(LOST)
 
 
 def _settle_in(surroundings: Surroundings) -> None:
@@ -112,7 +116,7 @@ class Interpreter:
         descriptors, self._descriptors = self._descriptors, []
         is_run = order["op"] == "run"
         if len(descriptors) != _DESCRIPTORS.get(order["op"], 0):
-            os._exit(LOST)  # code has left no room for descriptors
+            posix._exit(LOST)  # code has left no room for descriptors
         answer = {"id": order["id"], "event": "done"}
         if is_run:
             return answer | self._run(order, descriptors)
@@ -125,7 +129,7 @@ class Interpreter:
             return answer | {"event": "failed", "code": refused.code, "message": str(refused)}
         finally:
             for descriptor in descriptors:
-                os.close(descriptor)
+                posix.close(descriptor)
 
     def _about(self, order: frames.Header, descriptor: int = -1) -> dict[str, Any]:
         names = self._main.__dict__
@@ -140,11 +144,11 @@ class Interpreter:
     def _run(self, order: frames.Header, descriptors: Sequence[int]) -> dict[str, Any]:
         self._streams.open(descriptors)
         ended = self._cells.run(order)
-        if os.getpid() != self._pid:
+        if posix.getpid() != self._pid:
             self._leave_fork(ended)
         self._streams.close()
         self._baseline.note(ended.source)
-        waited = resource.getrusage(resource.RUSAGE_CHILDREN)
+        waited = _usage(_CHILDREN)
         told = {"exit_code": ended.exit_code, "results": ended.results}
         return told | {"children_cpu_s": waited.ru_utime + waited.ru_stime} | self._standing()
 
@@ -156,13 +160,13 @@ class Interpreter:
         """End a process that user code forked and that came to the end of the code: it is no interpreter."""
         self._streams.flush()
         threading._shutdown()  # type: ignore[attr-defined]  # waits for its threads, as the end of a program does
-        os._exit(ended.exit_code)
+        posix._exit(ended.exit_code)
 
     def _receive(self) -> frames.Header:
         while not self._received:
-            received, descriptors, _flags, _address = socket.recv_fds(self._link, _READ_BYTES, _MOST_DESCRIPTORS)
+            received, descriptors, _flags, _address = _receive(self._link, _READ_BYTES, _MOST_DESCRIPTORS)
             if not received:
-                os._exit(LOST)
+                posix._exit(LOST)
             self._descriptors += descriptors
             self._received += self._reader.feed(received)
         return self._received.pop(0)[0]

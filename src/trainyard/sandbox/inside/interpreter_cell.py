@@ -4,10 +4,12 @@ import _signal  # type: ignore[import-not-found]
 import contextlib
 import linecache
 import os
+import posix
 import signal
 import sys
 import traceback
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import CodeType, TracebackType
 from typing import Any
@@ -20,8 +22,13 @@ _CELL = "<cell"
 _MAX_SOURCE_BYTES = 32 << 20
 """Of the sources that are kept for tracebacks; the oldest go first."""
 _OWN_RECURSION = 1000
+# Taken before user code is there: what it deletes or replaces in the modules is not missed here.
 _set_handler = _signal.signal
-"""`signal.signal` without its enums, and whatever user code may put in its place."""
+"""`signal.signal` without its enums."""
+_SIGINT, _SIG_IGN = int(signal.SIGINT), int(signal.SIG_IGN)
+_recursion_limit, _set_recursion_limit = sys.getrecursionlimit, sys.setrecursionlimit
+_MOST_LATE = 100
+"""SIGINTs that come while the handler of one is taken back; whoever sends more can end the interpreter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Cells:
         self._count = 0
         self._sources: dict[str, int] = {}
         self._on_interrupt: Any = signal.default_int_handler
-        self._recursion = sys.getrecursionlimit()
+        self._recursion = _recursion_limit()
 
     def run(self, order: dict[str, Any]) -> Ended:
         """Execute `order["code"]`; returns whatever it does, short of ending the process."""
@@ -77,24 +84,35 @@ class Cells:
     def _arrange(self, order: dict[str, Any]) -> dict[str, str | None]:
         """Set what belongs to this run; gives what the environment had where the run has something else."""
         sys.argv = [SCRIPT, *order["args"]]
-        os.chdir(self._workspace)
-        self._forget_listings()
+        posix.chdir(self._workspace)
         before = {name: os.environ.get(name) for name in order["env"]}
         os.environ.update(order["env"])
         return before
 
     def _forget_listings(self) -> None:
-        """Do as `importlib.invalidate_caches`, but for directories that nobody can write to, which are most of them."""
-        for path, finder in sys.path_importer_cache.items():
-            if not path.startswith(self._fixed) and (forget := getattr(finder, "invalidate_caches", None)):
-                forget()
+        """Do as `importlib.invalidate_caches`, but for directories that nobody can write to, which are most of them.
+
+        What user code has put there, or has made of it, is left as it is where it cannot be told to forget.
+        """
+        with contextlib.suppress(Exception):
+            known = sys.path_importer_cache
+            for path, finder in dict(known).items():
+                if finder is None or type(path) is not str or path[:1] != "/":
+                    known.pop(path, None)
+                elif not path.startswith(self._fixed):
+                    _forget(finder)
+        with contextlib.suppress(Exception):
+            for other in list(sys.meta_path):
+                if other is not PathFinder:
+                    _forget(other)
 
     def _guarded(self, order: dict[str, Any], name: str) -> Ended:
         """Run user code with its own handler of SIGINT and its own recursion limit, and print what it raises."""
         code: tuple[CodeType, ...] = ()
         try:
-            sys.setrecursionlimit(self._recursion)
-            _set_handler(signal.SIGINT, self._on_interrupt)
+            _set_recursion_limit(self._recursion)
+            _set_handler(_SIGINT, self._on_interrupt)
+            self._forget_listings()
             body, last = display.compiled(order["code"], name)
             code = tuple(part for part in (body, last) if part is not None)
             results = self._execute(body, last)
@@ -113,31 +131,38 @@ class Cells:
 
     def _calm(self) -> None:
         """Take back what would hurt the interpreter's own code; the next run has it again."""
-        while True:
+        for _ in range(_MOST_LATE):
             with contextlib.suppress(BaseException):  # a SIGINT that came late raises here, in user code's handler
-                handler = _set_handler(signal.SIGINT, _signal.SIG_IGN)
-                if handler != signal.SIG_IGN:
+                handler = _set_handler(_SIGINT, _SIG_IGN)
+                if handler is not None and handler is not _SIG_IGN:  # None: set by no Python code
                     self._on_interrupt = handler
                 break
-        limit = sys.getrecursionlimit()
+        limit = _recursion_limit()
         if limit != _OWN_RECURSION:
             self._recursion = limit
-        sys.setrecursionlimit(max(limit, _OWN_RECURSION))
+        _set_recursion_limit(max(limit, _OWN_RECURSION))
+
+
+def _forget(finder: object) -> None:
+    """Have a finder look anew; one that raises is asked again at the next run."""
+    with contextlib.suppress(Exception):
+        if (forget := getattr(finder, "invalidate_caches", None)) is not None:
+            forget()
 
 
 def _complain(error: BaseException) -> int:
     """Print an exception, and give the exit code that CPython would end with."""
-    if isinstance(error, SystemExit):
-        return _exit_code(error.code)
-    error.__traceback__ = _own(error.__traceback__)
     try:
+        if isinstance(error, SystemExit):
+            return _exit_code(error.code)
+        error.__traceback__ = _own(error.__traceback__)
         if sys.excepthook is sys.__excepthook__:
             traceback.print_exception(error)
         else:
             sys.excepthook(type(error), error, error.__traceback__)
     except BaseException as second:  # noqa: BLE001 user code replaced the stream or the hook: say it past them
         with contextlib.suppress(OSError):
-            os.write(2, f"{type(error).__name__}, and printing it raised {type(second).__name__}\n".encode())
+            posix.write(2, f"{type(error).__name__}, and printing it raised {type(second).__name__}\n".encode())
     return 1
 
 
