@@ -152,7 +152,11 @@ class SandboxService:
         return await self._holding.held_by(session_id, named)
 
     async def interrupt(self, principal: Principal, session_id: str) -> bool:
-        """Send SIGINT to what runs in a session; its variables stay. False where nothing runs."""
+        """Send SIGINT to what runs in a session; its variables stay. False where nothing runs.
+
+        Raises:
+            errors.Unavailable: Code `session_not_answered`: the process that has it was asked, and is slow to answer.
+        """
         return await self._seeing.interrupt(principal, session_id)
 
     # ------------------------------------------------------------------ files
@@ -342,6 +346,9 @@ class SandboxService:
         """End the box of a session, what runs in it too; files and the newest checkpoint stay. False without a box.
 
         An administrator may for every user of his tenant.
+
+        Raises:
+            errors.Unavailable: As `interrupt`.
         """
         return await self._seeing.kill(principal, session_id)
 

@@ -98,9 +98,10 @@ class Seeing:
 
     async def _ask(self, session: SessionRecord, wanted: Wanted) -> bool:
         """Ask the process that holds a session; whether there is another."""
-        if session.holder in (None, self._parts.holder):
+        now = self._parts.clock.now()
+        if not is_held_elsewhere(session, self._parts.holder, now):
             return False
-        return await self._parts.stored(self._parts.sessions.want, session.id, wanted, self._parts.clock.now())
+        return await self._parts.stored(self._parts.sessions.want, session.id, wanted, now)
 
     async def _answered(self, asked: SessionRecord, wanted: Wanted) -> bool:
         """Wait for the holder; whether it had something to do it to.

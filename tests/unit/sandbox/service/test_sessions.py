@@ -267,6 +267,14 @@ async def test_a_holder_that_does_not_answer_is_told_of(make: Make, database: Da
     assert "has not answered yet" in told.value.message
 
 
+@pytest.mark.parametrize("asked", ["kill_session", "interrupt"])
+async def test_nothing_is_asked_of_a_holder_that_is_dead(make: Make, database: Database, asked: str) -> None:
+    server = make()
+    session, _ = await server.upload(a="1")
+    SessionStore(database).claim(session, DEAD, SystemClock().now(), 60, is_dead)
+    assert not await getattr(server.service, asked)(ANNA, session)
+
+
 async def test_a_live_session_is_listed_whatever_ran_since_and_a_list_that_is_cut_says_so(server: Server) -> None:
     live = (await server.run("x = 1")).session_id
     for _ in range(2):
