@@ -9,7 +9,7 @@ import pytest
 
 from trainyard.cli import edge
 
-DONE = {
+DONE: dict[str, object] = {
     "session_id": "s" * 21, "error": None, "exit_code": 0, "signal": None, "reason": None, "files": [], "logs": [],
     "has_state": False,
 }  # fmt: skip
