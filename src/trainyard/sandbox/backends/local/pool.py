@@ -145,6 +145,8 @@ class Pool:
             await asyncio.sleep(_RETRY_S)
             return
         self._failure = None
+        if not held.is_alive:  # it has ended before anybody had it: the next one is made
+            return
         while self._callers:
             caller = self._callers.popleft()
             if not caller.done():
