@@ -296,7 +296,9 @@ async def test_boxes_that_are_taken_at_once_are_never_too_many(make: Make) -> No
 
 
 @pytest.mark.parametrize(
-    ("holder", "passed_s", "is_live"), [(ELSEWHERE, 9, True), (ELSEWHERE, 11, False), (DEAD, 0, False)]
+    ("holder", "passed_s", "is_live"),
+    [(ELSEWHERE, 9, True), (ELSEWHERE, 11, False), (DEAD, 0, False)],
+    ids=["within its lease", "past its lease", "dead"],
 )
 async def test_a_session_is_live_elsewhere_while_its_holder_lives(
     make: Make, database: Database, holder: str, passed_s: float, is_live: bool
