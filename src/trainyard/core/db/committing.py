@@ -14,7 +14,7 @@ from urllib.parse import quote
 from sqlalchemy import make_url
 
 from trainyard.core import errors
-from trainyard.core.db import statements
+from trainyard.core.db import journal, statements
 from trainyard.core.db.statements import Write
 
 _BUSY_TIMEOUT_S = 1.0
@@ -22,9 +22,6 @@ _BUSY_TIMEOUT_S = 1.0
 
 _ROWS_AT_ONCE = 32
 """Rows of one statement: 32 of usage have 512 parameters, of the 999 that every SQLite takes."""
-
-_JOURNAL_BYTES = 8 << 20
-"""A longer journal is moved into the file; twice SQLite's own measure, for a page that changes often is moved once."""
 
 _MOVING_TIMEOUT_MS = 50
 """How long others may be kept from writing so that the journal can begin anew."""
@@ -178,20 +175,20 @@ class SQLiteCommitter:
         """
         if not os.path.samestat(self._stat(), self._file):
             raise away(FileNotFoundError("another file has taken the place of the database"))
-        try:
-            is_long = self._journal.stat().st_size >= _JOURNAL_BYTES
-        except FileNotFoundError:
-            return
-        if is_long and time.monotonic() >= self._may_move_at_s and not self._has_moved():
+        if time.monotonic() >= self._may_move_at_s and journal.is_full(self._journal) and not self._has_moved():
             self._may_move_at_s = time.monotonic() + _MOVING_AGAIN_S
 
     def _has_moved(self) -> bool:
-        """Move all of the journal: what has gathered while others write, the rest while none may."""
+        """Move all of the journal: what has gathered while others write, the rest while none may.
+
+        Its file is written anew from its beginning, which costs less than to cut it, unless it has become very long.
+        """
         execute = self._connection.execute
         try:
             execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
             execute(f"PRAGMA busy_timeout = {_MOVING_TIMEOUT_MS}")
-            is_busy, *_ = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            how = "TRUNCATE" if journal.is_too_long(self._journal) else "RESTART"
+            is_busy, *_ = execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         except sqlite3.OperationalError:  # no room in the file; whether there is some in the journal, the commit tells
             return False
         finally:

@@ -26,7 +26,10 @@ def test_sessions_are_listed_and_shown_to_their_owner(open_yard: Open) -> None:
         assert (shown["files"], shown["is_live"], shown["kind"], shown["entity_id"]) == (1, True, "user", None)
         assert yard.client.delete(f"/sessions/{first}").status_code == 204
         assert yard.client.get(f"/sessions/{first}").status_code == 404
-        assert yard.stranger.get("/sessions", headers=yard.headers("bert")).json() == {"sessions": [], "has_more": False}
+        assert yard.stranger.get("/sessions", headers=yard.headers("bert")).json() == {
+            "sessions": [],
+            "has_more": False,
+        }
 
 
 def test_variables_are_listed_and_reset_takes_them_away_but_no_files(yard: Yard) -> None:
