@@ -208,25 +208,25 @@ def writes_json(level: Level) -> bool:
 
 
 def written(fields: Mapping[str, object]) -> bytes:
-    """Write fields as the inside of a JSON object, each with a comma before it, secrets masked."""
+    """Write fields as the inside of a JSON object, each with a comma before it, secrets and keys masked."""
     return encoded(fields if SECRET_FIELDS.isdisjoint(fields) else redact(None, "", {**fields}))
 
 
 def encoded(fields: Mapping[str, object]) -> bytes:
     """Write fields as `written` does, whose names are known to be harmless."""
-    inside = _encoded(fields)[1:-1]
+    inside = masked(_encoded(fields)[1:-1])
     return b"," + inside if inside else b""
 
 
 def put_json(line: bytes) -> None:
-    """Put a whole line, written as JSON, among the others; keys in it are masked."""
-    _LINES.put(_masked(line))
+    """Put a whole line, written as JSON, among the others; its parts come from `written`, `encoded` or `masked`."""
+    _LINES.put(line)
 
 
 def _rendered(style: _Style, level: str, line: dict[str, Any]) -> bytes:
     if not style.is_json:
         return str(style.render(None, level, redact(None, level, line))).encode(errors="replace")
-    return _masked(_encoded(line))
+    return masked(_encoded(line))
 
 
 def _encoded(fields: Mapping[str, object]) -> bytes:
@@ -236,7 +236,8 @@ def _encoded(fields: Mapping[str, object]) -> bytes:
         return _json(fields).encode()
 
 
-def _masked(raw: bytes) -> bytes:
+def masked(raw: bytes) -> bytes:
+    """Mask the keys in a part of a line."""
     return _KEY_BYTES.sub(rb"\1-***", raw) if b"sk-" in raw or b"tml-" in raw else raw
 
 

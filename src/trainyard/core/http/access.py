@@ -83,7 +83,7 @@ class AccessLines:
             _LINE
             % (
                 telemetry.timestamp(),
-                request.request_id.encode(),
+                telemetry.masked(request.request_id.encode()),
                 kind.written,
                 request.sent_bytes,
                 took_s * 1000,

@@ -65,6 +65,19 @@ def test_both_ways_of_writing_a_line_write_the_same(
 
 
 @pytest.mark.usefixtures("_written")
+def test_no_part_of_a_hot_line_shows_a_key(capfd: pytest.CaptureFixture[str]) -> None:
+    key = "sk-" + "a" * 43
+    request = _request("ada", model=key)
+    request.principal = Principal(key, key, key, frozenset())
+    request.request_id = request.route = key
+    AccessLines(Metrics()).end_hot(request, 0.0)
+    line = capfd.readouterr().err
+    assert "aaa" not in line
+    shown = json.loads(line)
+    assert {shown[name] for name in ("request_id", "path", "route", "tenant", "user", "key_id", "model")} == {"sk-***"}
+
+
+@pytest.mark.usefixtures("_written")
 def test_a_caller_who_changes_is_written_anew_and_many_do_not_fill_the_memory(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
