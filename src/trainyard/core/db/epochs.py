@@ -9,6 +9,9 @@ _RAISE = text(
     "ON CONFLICT (name) DO UPDATE SET version = core_epochs.version + 1 RETURNING version"
 )
 
+READ = "SELECT version FROM core_epochs WHERE name = :name"
+"""For `Database.first`; no row before the first change."""
+
 
 def raise_epoch(connection: Connection, name: str) -> int:
     """Count one change of `name` in the transaction of the change; returns the new version.

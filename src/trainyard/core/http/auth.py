@@ -37,7 +37,8 @@ class KeyChecker:
     def __init__(self, keys: APIKeyManager, database: Database) -> None:
         self._keys = keys
         self.recognise: Callable[[str], Principal | None] = keys.recognise_fresh
-        self._refresh = Shared(lambda: database.call(keys.refresh))
+        self._database = database
+        self._refresh = Shared(self._renew)
 
     async def check(self, key: str) -> Principal:
         """Tell whose key this is.
@@ -54,6 +55,10 @@ class KeyChecker:
         """Bring keys and limits up to date when they are due, for callers who have no key of this server."""
         if self._keys.is_stale_for(None):
             await self._refresh()
+
+    async def _renew(self) -> None:
+        if not await self._keys.is_current():
+            await self._database.call(self._keys.refresh)
 
 
 class Otherwise(Protocol):

@@ -131,6 +131,21 @@ class LiveKeys:
             if self._snapshot is not None:
                 self._snapshot = self._snapshot.with_defaults(defaults)
 
+    async def is_current(self) -> bool:
+        """Look whether the snapshot is of now, and may be used on; false where `refresh` has to be called.
+
+        Raises:
+            errors.Unavailable: The database did not answer.
+        """
+        snapshot, looked_at = self._snapshot, self._clock.monotonic()
+        if snapshot is None or looked_at - self._flushed_at >= FLUSH_S:
+            return False
+        found = await self._database.first(epochs.READ, name=EPOCH)
+        if self._snapshot is not snapshot or snapshot.version != (found["version"] if found else 0):
+            return False
+        self._checked_at = looked_at
+        return True
+
     def refresh(self) -> None:
         """Bring the snapshot up to date, and write times of last use when they are due."""
         with self._refreshing:

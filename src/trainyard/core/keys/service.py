@@ -93,6 +93,10 @@ class APIKeyManager(KeyChanges):
         """Whether `authenticate` reads the database before it judges this key."""
         return self._live.is_stale_for(key)
 
+    async def is_current(self) -> bool:
+        """Look whether the snapshot may be used on, in the event loop where it can; as `LiveKeys.is_current`."""
+        return await self._live.is_current()
+
     def refresh(self) -> None:
         """Bring the snapshot up to date and write times of last use when they are due."""
         self._live.refresh()

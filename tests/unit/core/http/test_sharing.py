@@ -1,11 +1,12 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 
+from trainyard.core import errors
 from trainyard.core.clock import FakeClock
 from trainyard.core.db import Database
 from trainyard.core.http.auth import KeyChecker
@@ -62,9 +63,13 @@ async def test_a_failure_that_nobody_waits_for_is_no_noise(caplog: pytest.LogCap
 
 
 class CountingDatabase(Database):
-    """Counts the calls into its threads."""
+    """Counts the readings in the event loop, and the calls into its threads."""
 
-    calls = 0
+    firsts = calls = 0
+
+    async def first(self, sql: str, **values: object) -> Mapping[str, Any] | None:
+        self.firsts += 1
+        return await super().first(sql, **values)
 
     async def call(self, function: Callable[Params, Result], /, *args: Params.args, **kwargs: Params.kwargs) -> Result:
         self.calls += 1
@@ -80,8 +85,13 @@ async def test_a_crowd_with_keys_costs_one_reading_of_the_database(database: Dat
     assert checker.recognise(key) is None
     found = await asyncio.gather(*(checker.check(key) for _ in range(20)))
     assert {principal.user for principal in found} == {"ada"}
-    assert counting.calls == 1
+    assert (counting.firsts, counting.calls) == (1, 0)
     assert checker.recognise(key) == found[0]
+    APIKeyManager(database, b"pepper", clock).revoke_key(key)
+    clock.advance(1)
+    lost = await asyncio.gather(*(checker.check(key) for _ in range(20)), return_exceptions=True)
+    assert [type(each) for each in lost] == [errors.Unauthenticated] * 20
+    assert (counting.firsts, counting.calls) == (2, 1)
     counting.close()
 
 

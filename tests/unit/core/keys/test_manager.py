@@ -10,6 +10,7 @@ from trainyard.core.keys import APIKeyManager, format
 from trainyard.core.keys.live import FLUSH_S
 from trainyard.core.keys.snapshot import Snapshot
 from trainyard.core.keys.types import KeyRecord
+from trainyard.core.settings import LimitSettings
 
 PEPPER = b"p" * 32
 
@@ -207,6 +208,42 @@ def test_between_two_looks_at_the_epoch_no_query_is_needed(keys: APIKeyManager, 
     assert not keys.is_stale_for(key)
     keys.refresh()
     assert keys.recognise(key).user == "ada"
+
+
+async def test_a_snapshot_is_current_until_something_changes_elsewhere_or_has_to_be_written(
+    database: Database, clock: FakeClock
+) -> None:
+    here, elsewhere = APIKeyManager(database, PEPPER, clock), APIKeyManager(database, PEPPER, clock)
+    assert not await here.is_current()  # nothing was read so far
+    here.refresh()
+    clock.advance(0.5)
+    assert here.is_stale_for(None)
+    assert await here.is_current()  # no key was ever made
+    assert not here.is_stale_for(None)
+    key = elsewhere.generate_key("ada")
+    clock.advance(0.01)
+    assert not await here.is_current()
+    assert here.authenticate(key).user == "ada"
+    here.set_defaults(LimitSettings(requests=1))
+    assert await here.is_current()
+    clock.advance(FLUSH_S)
+    assert not await here.is_current()
+    here.refresh()
+    assert here.list_keys()[0]["last_used"] is not None
+
+
+async def test_a_database_that_does_not_answer_makes_no_snapshot_current(tmp_path: Path, clock: FakeClock) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'file.db'}")
+    database.migrate()
+    keys = APIKeyManager(database, PEPPER, clock)
+    keys.refresh()
+    with database.begin() as connection:
+        connection.execute(text("ALTER TABLE core_epochs RENAME TO away"))
+    clock.advance(1)
+    with pytest.raises(errors.Unavailable):
+        await keys.is_current()
+    assert keys.is_stale_for(None)
+    database.close()
 
 
 def test_nobody_is_recognised_before_the_database_was_read(database: Database, clock: FakeClock) -> None:
