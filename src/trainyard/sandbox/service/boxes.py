@@ -25,11 +25,13 @@ class Readied:
 
     Attributes:
         is_new_runtime: Whether the interpreter is a fresh one.
+        is_new_box: Whether no code has been in the box.
         restored: Variables that came back from a checkpoint; `lost` names those that did not.
         unplaced: Files of the session that could not be put into the box, each with its reason.
     """
 
     is_new_runtime: bool = False
+    is_new_box: bool = False
     restored: tuple[str, ...] = ()
     lost: tuple[Dropped, ...] = ()
     unplaced: tuple[tuple[str, str], ...] = ()
@@ -54,7 +56,8 @@ class Boxes:
         before = live.box if live.has_live_box else None
         is_new_runtime = before is None or live.is_reset or (live.is_unrestored and not live.variables)
         try:
-            readied = Readied(is_new_runtime, unplaced=await self._bring(live, flavor))
+            unplaced = await self._bring(live, flavor)
+            readied = Readied(is_new_runtime, live.box is not before, unplaced=unplaced)
             if is_new_runtime and live.state is not None:
                 readied = await self._restore(live, flavor, live.state, readied)
         except BaseException:
@@ -91,7 +94,7 @@ class Boxes:
                 break
             unplaced = await self._bring(live, flavor)
             live.is_unrestored = True
-        return Readied(True, restored, lost, unplaced)
+        return Readied(True, False, restored, lost, unplaced)
 
     async def _bring(self, live: LiveSession, flavor: Flavor) -> tuple[tuple[str, str], ...]:
         """Have a box with the files of a session; returns those that could not be put there."""

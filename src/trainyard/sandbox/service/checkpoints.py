@@ -104,6 +104,15 @@ class Checkpoints:
         self._parts.metrics.restores.of("partial" if loaded.dropped or state.dropped else "whole").inc()
         return tuple(loaded.restored), (*loaded.dropped, *state.dropped)
 
+    async def give_up(self, live: LiveSession, gone: errors.Conflict) -> None:
+        """End the box of an interpreter that has ended by itself; the next has the last checkpoint, and tells so."""
+        with suppress(errors.TrainyardError, OSError):  # they go with the box
+            await self._outputs.keep_pending(live)
+        await self._tell_of(live, gone)
+        live.is_dirty = False
+        if live.box is not None:
+            await live.box.close()
+
     # ------------------------------------------------------------------ inside
 
     async def _write_state(self, live: LiveSession) -> None:

@@ -152,16 +152,14 @@ class Running:
             if told.on_session is not None:
                 await self._holding.store(live)  # whoever knows an id may use it, in another process too
                 told.on_session(live.id)
-            ended = await self._run(live, asked, told.on_event, _known_files(live, readied))
+            ended = await self._run(live, asked, told.on_event, readied)
             await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
         except BaseException:
             self._boxes.abandon(live)
             raise
         return ended
 
-    async def _run(
-        self, live: LiveSession, asked: Asked, on_event: OnEvent | None, files: Mapping[str, str] | None
-    ) -> Ended:
+    async def _run(self, live: LiveSession, asked: Asked, on_event: OnEvent | None, readied: Readied) -> Ended:
         box = live.box
         assert box is not None
         live.is_running, before_s = True, box.spent_cpu_s
@@ -171,7 +169,7 @@ class Running:
                 asked.language,
                 asked.order,
                 tenant=live.record.tenant,
-                files=files,
+                files=_known_files(live, readied),
                 stdin=asked.request.stdin,
                 on_output=on_event,
             )
@@ -255,7 +253,7 @@ class Running:
 
 def _known_files(live: LiveSession, readied: Readied) -> Mapping[str, str] | None:
     """Tell what lies in a box that no code has been in, not even that of a checkpoint; None of any other."""
-    return dict(live.placed) if readied.is_new_runtime and live.state is None else None
+    return dict(live.placed) if readied.is_new_box and live.state is None else None
 
 
 def _is_as_it_was(file: FileRecord, before: Mapping[str, FileRecord]) -> bool:

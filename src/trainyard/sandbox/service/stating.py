@@ -12,7 +12,7 @@ from trainyard.core.principal import Principal
 from trainyard.sandbox.inside import container
 from trainyard.sandbox.service import charging
 from trainyard.sandbox.service.boxes import Boxes
-from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.checkpoints import INTERPRETER_GONE, Checkpoints
 from trainyard.sandbox.service.contents import Contents
 from trainyard.sandbox.service.holding import Holding, is_held_elsewhere
 from trainyard.sandbox.service.live import LiveSession, state_info
@@ -119,7 +119,12 @@ class Stating:
             return []
         await self._boxes.ready(live, live.flavor)
         assert live.box is not None
-        return await live.box.variables()
+        try:
+            return await live.box.variables()
+        except errors.Conflict as error:
+            if error.code == INTERPRETER_GONE:
+                await self._checkpoints.give_up(live, error)
+            raise
 
     async def _opened(self, principal: Principal, route: str, request_id: str | None) -> Charge:
         return await self._parts.meter.open(principal, charging.job(route, _MODEL, request_id))

@@ -92,6 +92,36 @@ async def test_an_interpreter_that_ends_over_its_checkpoint_is_told_as_a_new_one
     assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
 
 
+_DIES_WHEN_ASKED = """
+import os, threading, time
+began = time.monotonic()
+def end():
+    while time.monotonic() < began + 0.5:  # it stands still between the run and the question
+        pass
+    os._exit(3)
+x = 2
+threading.Thread(target=end, daemon=True).start()
+globals().update({f'v{number}': number for number in range(10_000)})
+open('a.txt', 'w').write('a')
+1 / 0
+"""
+
+
+async def test_an_interpreter_that_ends_over_a_list_of_variables_is_told_as_a_new_one(slow: Server) -> None:
+    done = await slow.run("x = 1")
+    assert await exported(slow, done.session_id)
+    await slow.run(_DIES_WHEN_ASKED, session_id=done.session_id)
+    await asyncio.sleep(0.6)
+    with pytest.raises(errors.Conflict) as refused:
+        await slow.service.variables(ANNA, done.session_id)
+    assert refused.value.code == "interpreter_gone"
+    again = await slow.run("x += 1; print(x, open('a.txt').read())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored) == ("2 a\n", True, ("x",))
+    assert _lost(again) == ["*"]
+    third = await slow.run("print(x)", session_id=done.session_id)
+    assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
+
+
 async def test_what_ended_before_any_checkpoint_is_told_as_lost(server: Server) -> None:
     done = await server.run(_DIES_WHEN_WRITTEN)
     await until(lambda: server.backend.running() == [])

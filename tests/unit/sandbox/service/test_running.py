@@ -54,16 +54,38 @@ async def test_a_run_is_charged_with_its_work(server: Server) -> None:
     assert charge.principal is ANNA
 
 
-async def test_a_program_is_compiled_again_when_a_file_that_it_includes_has_changed(make: Make) -> None:
+_INCLUDING = '#include <stdio.h>\n#include <value.h>\nint main() { printf("%d\\n", VALUE); }'
+
+
+@pytest.fixture
+async def compiling(make: Make) -> Server:
     server = make(reach=Reach())
     await server.service.start()
     if "c" not in {language.code for language in server.service.languages()}:
         require.missing("gcc", "apt-get install gcc libc6-dev")
-    code = '#include <stdio.h>\n#include <value.h>\nint main() { printf("%d\\n", VALUE); }'
-    session, _ = await server.upload(value_h="#define VALUE 1")
+    return server
+
+
+async def _compiled(server: Server, session: str) -> str:
+    done = await server.run(_INCLUDING, language="c", session_id=session, env={"CPATH": "."})
+    return done.stdout
+
+
+async def test_a_program_is_compiled_again_when_a_file_that_it_includes_has_changed(compiling: Server) -> None:
+    session, _ = await compiling.upload(value_h="#define VALUE 1")
     said = []
     for value in (1, 1, 2):
-        await server.service.upload(ANNA, uploads({"value.h": f"#define VALUE {value}"}), session_id=session)
-        done = await server.run(code, language="c", session_id=session, env={"CPATH": "."})
-        said.append(done.stdout)
+        await compiling.service.upload(ANNA, uploads({"value.h": f"#define VALUE {value}"}), session_id=session)
+        said.append(await _compiled(compiling, session))
     assert said == ["1\n", "1\n", "2\n"]
+
+
+async def test_a_program_is_compiled_again_where_code_that_failed_has_changed_what_it_includes(
+    compiling: Server,
+) -> None:
+    session, _ = await compiling.upload(value_h="#define VALUE 1")
+    await compiling.service.upload(ANNA, uploads({"value.h": "#define VALUE 1"}), session_id=session)
+    assert await _compiled(compiling, session) == "1\n"
+    change = "open('value.h', 'w').write('#define VALUE 2')\nimport os\nos._exit(3)"
+    assert (await compiling.run(change, session_id=session)).exit_code == 3
+    assert await _compiled(compiling, session) == "2\n"
