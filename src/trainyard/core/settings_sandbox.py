@@ -127,8 +127,8 @@ class SandboxSettings(Section):
 
     enabled: bool | Literal["auto"] = Field(
         default="auto",
-        description="Whether code runs here: `auto` answers 503 where the machine isolates too little, true does not "
-        "start the server then, false has no routes for it.",
+        description="Whether code runs here: `auto` answers 503 where the machine isolates too little or no box can be "
+        "made, true does not start the server then, false has no routes for it.",
     )
     backend: Literal["local", "bubblewrap", "kubernetes"] = Field(
         default="local", description="What isolates: own namespaces, Debian's bubblewrap, or pods of a cluster."

@@ -16,7 +16,7 @@ from trainyard.sandbox.backends.base import Kept
 from trainyard.sandbox.service import asking, charging, output
 from trainyard.sandbox.service.asking import Asked
 from trainyard.sandbox.service.boxes import Boxes, Readied
-from trainyard.sandbox.service.checkpoints import Checkpoints
+from trainyard.sandbox.service.checkpoints import NEWER, Checkpoints
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.inputs import Inputs
 from trainyard.sandbox.service.live import LiveSession
@@ -25,7 +25,7 @@ from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.store import FileRecord, Role
 from trainyard.sandbox.store.sessions import inserted, used
 from trainyard.sandbox.types.domain import Execute, Executed, StoredFile
-from trainyard.sandbox.types.orders import Reason, Report, Stream
+from trainyard.sandbox.types.orders import Dropped, Reason, Report, Stream
 
 _log = structlog.get_logger("sandbox")
 
@@ -37,6 +37,8 @@ OnAdmitted = Callable[[bytes], None]
 """Is given where the caller stands with his limits, as `head_lines`, once a run is let in."""
 
 ROUTE = "/exec"
+
+_ENDED_BEFORE = Dropped(name=NEWER, reason="the interpreter had ended since the last run, with all that was defined")
 
 _USED_S = 1.0
 """To which the database knows when a session was used: to write it down moves two indexes."""
@@ -195,7 +197,7 @@ class Running:
         if live.box is None:
             return
         live.variables = report.variables
-        if report.was_reset:  # what the last checkpoint has comes back before the next run
+        if report.was_reset and report.is_fresh:  # what the last checkpoint has comes back before the next run
             live.is_dirty, live.is_reset = False, True
         elif report.is_fresh:
             await self._checkpoints.forget(live)
@@ -224,6 +226,7 @@ class Running:
         self, live: LiveSession, asked: Asked, readied: Readied, ended: Ended, before: Mapping[str, FileRecord]
     ) -> Executed:
         report, left = ended.kept.report, ended.left
+        has_ended = report.was_reset and not report.is_fresh  # before the code, which has defined something since
         return Executed(
             session_id=live.id,
             language=asked.language.code,
@@ -244,9 +247,9 @@ class Running:
             deleted=_shown(live, left.deleted),
             logs=_shown(live, ended.logs),
             failed_files={**dict(readied.unplaced), **left.failed},
-            is_new_runtime=readied.is_new_runtime,
-            restored=readied.restored,
-            lost=readied.lost,
+            is_new_runtime=readied.is_new_runtime or has_ended,
+            restored=() if has_ended else readied.restored,
+            lost=(*readied.lost, _ENDED_BEFORE) if has_ended else readied.lost,
             state=live.state_info(self._parts.clock.now() + self._parts.settings.session_ttl_s),
         )
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,10 @@ def _spooled(server: Server) -> list[str]:
     pids = [box.pid for box in server.backend.running()]
     spools = [_argument(pid, "--spool") for pid in pids if pid is not None]
     return [file.name for spool in spools for file in spool.iterdir()]
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def _argument(pid: int, name: str) -> Path:
@@ -120,6 +126,26 @@ async def test_an_interpreter_that_ends_over_a_list_of_variables_is_told_as_a_ne
     assert _lost(again) == ["*"]
     third = await slow.run("print(x)", session_id=done.session_id)
     assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
+
+
+async def test_what_is_defined_after_an_interpreter_has_ended_is_not_written_over_by_an_older_checkpoint(
+    slow: Server,
+) -> None:
+    done = await slow.run("x = y = 1")
+    assert await exported(slow, done.session_id)
+    (box,) = slow.backend.running()
+    assert box.pid is not None
+    (interpreter,) = _children(box.pid)
+    os.kill(interpreter, signal.SIGKILL)  # as a kernel without memory does
+    await until(lambda: _children(box.pid or 0) not in ([], [interpreter]))
+    again = await slow.run("x = 2; print('y' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("False\n", True, (), ["*"])
+    assert "had ended" in again.lost[0].reason
+    third = await slow.run("print(x)", session_id=done.session_id)
+    assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
+    await slow.service.kill_session(ANNA, done.session_id)
+    last = await slow.run("print(x)", session_id=done.session_id)
+    assert (last.stdout, last.restored) == ("2\n", ("x",))
 
 
 async def test_what_ended_before_any_checkpoint_is_told_as_lost(server: Server) -> None:
