@@ -49,6 +49,7 @@ class Cells:
 
     def __init__(self, namespace: dict[str, Any], workspace: str) -> None:
         self._namespace, self._workspace = namespace, workspace
+        self._path = tuple(sys.path)
         self._fixed = tuple(path for path in sys.path if path != workspace)
         self._capture = display.Capture(Path(workspace))
         self._is_asked = True
@@ -84,6 +85,8 @@ class Cells:
     def _arrange(self, order: dict[str, Any]) -> dict[str, str | None]:
         """Set what belongs to this run; gives what the environment had where the run has something else."""
         sys.argv = [SCRIPT, *order["args"]]
+        if not isinstance(sys.path, list):  # with what earlier code has put there nothing could be imported
+            sys.path = [*self._path]
         posix.chdir(self._workspace)
         before = {name: os.environ.get(name) for name in order["env"]}
         os.environ.update(order["env"])
