@@ -23,24 +23,28 @@ _PAGE_SIZE: Final = slice(8, 12)
 
 
 def is_full(path: Path) -> bool:
-    """Tell whether what is in use of a journal reaches `LONG_BYTES`."""
+    """Tell whether what is in use of a journal reaches `LONG_BYTES`; not where it cannot be read, or is not there."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+        return _reaches(path, LONG_BYTES)
+    except OSError:
         return False
-    try:
-        header = os.pread(descriptor, _HEADER_BYTES, 0)
-        frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[_PAGE_SIZE], "big")
-        at = _HEADER_BYTES + LONG_BYTES // frame_bytes * frame_bytes
-        salt = os.pread(descriptor, _SALT_BYTES, at + _FRAME_SALT_AT)
-    finally:
-        os.close(descriptor)
-    return len(salt) == _SALT_BYTES and salt == header[_SALT_AT : _SALT_AT + _SALT_BYTES]
 
 
 def is_too_long(path: Path) -> bool:
     """Tell whether the file has become so long that it should be cut."""
     try:
         return path.stat().st_size > _CUT_BYTES
-    except FileNotFoundError:
+    except OSError:
         return False
+
+
+def _reaches(path: Path, length: int) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header = os.pread(descriptor, _HEADER_BYTES, 0)
+        frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[_PAGE_SIZE], "big")
+        at = _HEADER_BYTES + length // frame_bytes * frame_bytes
+        salt = os.pread(descriptor, _SALT_BYTES, at + _FRAME_SALT_AT)
+    finally:
+        os.close(descriptor)
+    return len(salt) == _SALT_BYTES and salt == header[_SALT_AT : _SALT_AT + _SALT_BYTES]

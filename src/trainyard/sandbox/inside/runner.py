@@ -107,6 +107,10 @@ class Runner:
         self._work_on(kind(self._machine, order, payload))
 
     def _ask(self, order: frames.Header, _payload: bytes) -> None:
+        if order["op"] == "load":
+            self._machine.was_lost = False
+        elif self._machine.was_lost:  # since the last report: the new one knows nothing of what it is asked for
+            raise workspace.Refused("interpreter_gone", "the interpreter has ended; its variables are gone")
         limits = QUESTION_LIMITS | {"memory_bytes": self._memory_bytes + self._state_bytes(order)}
         self._work_on(Question(self._machine, limits | order))
 

@@ -117,6 +117,7 @@ class Machine:
 
     def discard_interpreter(self) -> None:
         """End the interpreter, with the threads and processes of its code, and begin a new one."""
+        self.was_lost = False
         self.tree.kill_all()
         self._replace_interpreter()
 

@@ -143,8 +143,10 @@ class Checkpoints:
             live.lost = (lost,)
         elif lost not in state.dropped:
             older = tuple(one for one in state.dropped if one.name != NEWER)
-            with suppress(errors.TrainyardError):
+            try:
                 await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
+            except errors.TrainyardError:  # the next new interpreter here tells it
+                live.lost = (lost,)
         if is_gone and live.box is not None:  # the next run gets another, with the last checkpoint, and is told so
             live.is_dirty = False
             await live.box.close()

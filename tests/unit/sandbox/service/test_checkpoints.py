@@ -47,6 +47,15 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+async def _end_interpreter(server: Server) -> None:
+    """End the interpreter of the only box as a kernel without memory does, and wait for the next one."""
+    (box,) = server.backend.running()
+    pid = box.pid or 0
+    (interpreter,) = _children(pid)
+    os.kill(interpreter, signal.SIGKILL)
+    await until(lambda: _children(pid) not in ([], [interpreter]))
+
+
 def _argument(pid: int, name: str) -> Path:
     arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     return Path(arguments[arguments.index(name) + 1])
@@ -133,11 +142,7 @@ async def test_what_is_defined_after_an_interpreter_has_ended_is_not_written_ove
 ) -> None:
     done = await slow.run("x = y = 1")
     assert await exported(slow, done.session_id)
-    (box,) = slow.backend.running()
-    assert box.pid is not None
-    (interpreter,) = _children(box.pid)
-    os.kill(interpreter, signal.SIGKILL)  # as a kernel without memory does
-    await until(lambda: _children(box.pid or 0) not in ([], [interpreter]))
+    await _end_interpreter(slow)
     again = await slow.run("x = 2; print('y' in globals())", session_id=done.session_id)
     assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("False\n", True, (), ["*"])
     assert "had ended" in again.lost[0].reason
@@ -146,6 +151,23 @@ async def test_what_is_defined_after_an_interpreter_has_ended_is_not_written_ove
     await slow.service.kill_session(ANNA, done.session_id)
     last = await slow.run("print(x)", session_id=done.session_id)
     assert (last.stdout, last.restored) == ("2\n", ("x",))
+
+
+@pytest.mark.parametrize("after", ["export", "put away", "variables"])
+async def test_an_interpreter_that_ends_between_two_runs_takes_no_checkpoint_along(slow: Server, after: str) -> None:
+    done = await slow.run("x = 1")
+    assert await exported(slow, done.session_id)
+    await slow.run("y = 2", session_id=done.session_id)
+    await _end_interpreter(slow)
+    if after == "put away":
+        assert await slow.service.kill_session(ANNA, done.session_id)
+    else:
+        ask = exported(slow, done.session_id) if after == "export" else slow.service.variables(ANNA, done.session_id)
+        with pytest.raises(errors.Conflict) as refused:
+            await ask
+        assert refused.value.code == "interpreter_gone"
+    again = await slow.run("print(x, 'y' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("1 False\n", True, ("x",), ["*"])
 
 
 async def test_what_ended_before_any_checkpoint_is_told_as_lost(server: Server) -> None:

@@ -145,7 +145,9 @@ class Pool:
             await asyncio.sleep(_RETRY_S)
             return
         self._failure = None
-        if not held.is_alive:  # it has ended before anybody had it: the next one is made
+        if not held.is_alive:
+            self._failure = errors.Unavailable("a box has ended before anybody had it", code="sandbox_unavailable")
+            await asyncio.sleep(_RETRY_S)
             return
         while self._callers:
             caller = self._callers.popleft()
