@@ -99,6 +99,7 @@ async def start(pod: Pod, image: Image, address: str) -> Container:
         told = await asyncio.to_thread(_all_of, info)
     except BaseException:
         process.kill()
+        process.wait()
         raise
     if not told:
         process.wait()

@@ -22,6 +22,9 @@ LEASE_S = 10.0
 
 MARGIN_S = 2.0
 _ASK_S = 0.1
+_ENDED = ("Z", "X")
+"""States of a process that has ended and that nobody has waited for yet (proc_pid_stat(5))."""
+
 _PATIENCE_S = 30.0
 """Beyond the longest run: for a checkpoint and a queue."""
 
@@ -324,8 +327,9 @@ def _place() -> str:
 
 
 def _began(pid: int) -> str:
-    """Tell when a process began, in ticks since the boot; empty where there is none of that number."""
+    """Tell when a process began, in ticks since the boot; empty where none of that number lives."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
+    return "" if state in _ENDED else facts[18]

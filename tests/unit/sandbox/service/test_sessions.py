@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -23,6 +25,13 @@ ELSEWHERE = "another-machine:1:2:3"
 DEAD = ":".join((name_of_this_process().partition(":")[0], str(os.getpid()), "1", "x"))
 """Had the number of this process before it."""
 
+_ANOTHER = """
+from trainyard.sandbox.service.holding import name_of_this_process
+print(name_of_this_process(), flush=True)
+input()
+"""
+
+
 WAIT = "import time\nwhile not __import__('os').path.exists('go'): time.sleep(0.01)\n"
 
 
@@ -37,6 +46,16 @@ class StumblingBackend(FakeBackend):
             self.stumbles -= 1
             raise RuntimeError("unforeseen")
         return super().running()
+
+
+def test_a_holder_is_dead_as_soon_as_it_has_ended_also_before_anybody_has_waited_for_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", _ANOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as another:
+        assert another.stdout is not None
+        holder = another.stdout.readline().decode().strip()
+        assert not is_dead(holder)
+        another.kill()
+        os.waitid(os.P_PID, another.pid, os.WEXITED | os.WNOWAIT)
+        assert is_dead(holder)
 
 
 async def test_sessions_are_tended_whatever_one_round_has_met(make: Make) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from trainyard.sandbox.inside.lockdown.limits import Limits
@@ -177,12 +178,24 @@ class Nursery:
         """End every box and wait until nothing of them is left."""
         for box in self.boxes:
             self.discard(box)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        end_children()
         for box in self.boxes:
             self._bury(box)
         self._emptied = [group for group in self._emptied if not group.remove()]
+
+
+def end_children() -> None:
+    """End every child of this process, and those that fall to it as others end, and wait for all of them.
+
+    What makes a box may leave somebody behind when it is killed itself: bubblewrap its process 1, which waits for it.
+    """
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            with contextlib.suppress(OSError):
+                for child in children.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+            os.waitpid(-1, 0)
 
 
 def _note(box: Box, fact: Mapping[str, object]) -> None:
