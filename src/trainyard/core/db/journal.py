@@ -25,7 +25,7 @@ _PAGE_SIZE: Final = slice(8, 12)
 def is_full(path: Path) -> bool:
     """Tell whether what is in use of a journal reaches `LONG_BYTES`; not where it cannot be read, or is not there."""
     try:
-        return _reaches(path, LONG_BYTES)
+        return _is_in_use(path, LONG_BYTES)
     except OSError:
         return False
 
@@ -38,12 +38,13 @@ def is_too_long(path: Path) -> bool:
         return False
 
 
-def _reaches(path: Path, length: int) -> bool:
+def _is_in_use(path: Path, at_bytes: int) -> bool:
+    """Tell whether the frame at a place of the file is of now."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         header = os.pread(descriptor, _HEADER_BYTES, 0)
         frame_bytes = _FRAME_HEADER_BYTES + int.from_bytes(header[_PAGE_SIZE], "big")
-        at = _HEADER_BYTES + length // frame_bytes * frame_bytes
+        at = _HEADER_BYTES + at_bytes // frame_bytes * frame_bytes
         salt = os.pread(descriptor, _SALT_BYTES, at + _FRAME_SALT_AT)
     finally:
         os.close(descriptor)

@@ -85,9 +85,7 @@ class Cells:
     def _arrange(self, order: dict[str, Any]) -> dict[str, str | None]:
         """Set what belongs to this run; gives what the environment had where the run has something else."""
         sys.argv = [SCRIPT, *order["args"]]
-        if not isinstance(
-            getattr(sys, "path", None), list
-        ):  # with what earlier code has put there nothing could be imported
+        if not isinstance(getattr(sys, "path", None), list):  # code has left none: nothing could be imported
             sys.path = [*self._path]
         posix.chdir(self._workspace)
         before = {name: os.environ.get(name) for name in order["env"]}

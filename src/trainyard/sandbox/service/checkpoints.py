@@ -106,8 +106,10 @@ class Checkpoints:
 
     async def give_up(self, live: LiveSession, gone: errors.Conflict) -> None:
         """End the box of an interpreter that has ended by itself; the next has the last checkpoint, and tells so."""
-        with suppress(errors.TrainyardError, OSError):  # they go with the box
+        try:
             await self._outputs.keep_pending(live)
+        except (errors.TrainyardError, OSError) as error:
+            _log.warning("pending_files_lost", session=live.id, reason=str(error))
         await self._tell_of(live, gone)
         live.is_dirty = False
         if live.box is not None:
