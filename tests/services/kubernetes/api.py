@@ -197,8 +197,8 @@ class ApiServer:
                     await answer.write(_line("BOOKMARK", self._bookmark(wanted[0])))
                 continue
             if event is None:
-                assert request.transport is not None
-                request.transport.abort()
+                if request.transport is not None:  # the client may have been faster
+                    request.transport.abort()
                 return
             if isinstance(event, Refused):
                 await answer.write(_line("ERROR", event.status()))

@@ -3,23 +3,27 @@
 import datetime
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from trainyard.sandbox.backends.kubernetes import api, names
 from trainyard.sandbox.backends.kubernetes.api import Api, ApiError
 
 Object = dict[str, Any]
 
-_FORGOTTEN = 10
+_FORGOTTEN: Final = 10
 """Times `lease_s`, after which a silent lease is deleted."""
+
+_LONGEST_GAP: Final = 0.5
+"""Of `lease_s`, that the time between two looks counts at most; a server looks more often than that."""
 
 
 class Leases:
     """Keeps the lease of this server, and knows the others.
 
     Silence is measured by the clock of this server, from the moment at which it saw the last change: clocks of
-    different machines are never compared. A server that has just started therefore waits `lease_s` before it takes
-    anybody for dead.
+    different machines are never compared. Only time in which it looks counts: after a pause of its own, or of the API
+    server, in which nobody could renew anything, the others have the time to speak up. A server that has just started
+    waits `lease_s` before it takes anybody for dead.
 
     Args:
         name: Of the lease of this server; no other server has the same.
@@ -36,7 +40,7 @@ class Leases:
     ) -> None:
         self._api, self.name, self._labels, self._lease_s = client, name, labels, lease_s
         self._monotonic = monotonic
-        self._began = monotonic()
+        self._looked, self._watched_s = monotonic(), 0.0
         self._seen: dict[str, tuple[str, float]] = {}
         self._missed: dict[str, float] = {}
         self._generations: dict[str, str] = {}
@@ -55,7 +59,7 @@ class Leases:
         selector = f"{names.INSTALLATION}={self._labels[names.INSTALLATION]}"
         self._look((await self._api.list(api.LEASES, selector)).items)
         for name, (_, at) in list(self._seen.items()):
-            if self._monotonic() - at > _FORGOTTEN * self._lease_s:
+            if self._watched_s - at > _FORGOTTEN * self._lease_s:
                 await self._api.delete(api.LEASES, name)
 
     async def give_up(self) -> None:
@@ -64,11 +68,12 @@ class Leases:
 
     def _look(self, found: list[Object]) -> None:
         now = self._monotonic()
-        seen = {}
+        self._watched_s += min(now - self._looked, _LONGEST_GAP * self._lease_s)
+        self._looked, seen = now, {}
         for lease in found:
             name, renewed = lease["metadata"]["name"], lease["spec"].get("renewTime", "")
             before = self._seen.get(name)
-            seen[name] = before if before is not None and before[0] == renewed else (renewed, now)
+            seen[name] = before if before is not None and before[0] == renewed else (renewed, self._watched_s)
             self._generations[name] = (lease["metadata"].get("labels") or {}).get(names.GENERATION, "")
         self._seen = seen
         self._missed = {name: at for name, at in self._missed.items() if name not in seen}
@@ -77,9 +82,8 @@ class Leases:
         """Whether a server has been silent for `lease_s`, or has had no lease for so long."""
         if name == self.name:
             return False
-        now = self._monotonic()
-        last = self._seen[name][1] if name in self._seen else self._missed.setdefault(name, now)
-        return now - last > self._lease_s
+        last = self._seen[name][1] if name in self._seen else self._missed.setdefault(name, self._watched_s)
+        return self._watched_s - last > self._lease_s
 
     def living(self, generation: str) -> list[str]:
         """Name the servers of a generation that live, this one included."""
@@ -89,7 +93,7 @@ class Leases:
 
     def is_abandoned(self, generation: str) -> bool:
         """Whether no server of a generation lives, as far as this one has had the time to see."""
-        return self._monotonic() - self._began > self._lease_s and not self.living(generation)
+        return self._watched_s > self._lease_s and not self.living(generation)
 
 
 def _micro_time() -> str:

@@ -47,6 +47,13 @@ def leases(cluster: Cluster, clock: FakeClock) -> Leases:
     return Leases(client, "m", LABELS, 30, clock.monotonic)
 
 
+async def watch(leases: Leases, clock: FakeClock, seconds: int) -> None:
+    """Look again and again, every ten seconds and at the end."""
+    for passed in range(0, seconds, 10):
+        clock.advance(min(10, seconds - passed))
+        await leases.renew()
+
+
 async def test_a_server_that_renews_lives_and_one_that_is_silent_is_dead(
     leases: Leases, cluster: Cluster, clock: FakeClock
 ) -> None:
@@ -54,10 +61,11 @@ async def test_a_server_that_renews_lives_and_one_that_is_silent_is_dead(
     cluster.renew("z", at="1")
     await leases.renew()
     assert leases.living("new") == ["a", "m", "z"]
-    clock.advance(20)
+    await watch(leases, clock, 19)
     cluster.renew("z", at="2")
-    await leases.renew()
-    clock.advance(11)
+    await watch(leases, clock, 11)
+    assert not leases.is_dead("a")
+    await watch(leases, clock, 1)
     assert [leases.is_dead(name) for name in ("a", "m", "z")] == [True, False, False]
     assert leases.living("new") == ["m", "z"]
 
@@ -70,12 +78,30 @@ async def test_a_clock_that_is_wrong_elsewhere_does_not_matter(
     assert not leases.is_dead("a")
 
 
+@pytest.mark.parametrize("pause_s", [31, 3600])
+async def test_nobody_is_dead_by_the_time_in_which_this_server_did_not_look(
+    leases: Leases, cluster: Cluster, clock: FakeClock, pause_s: int
+) -> None:
+    cluster.renew("a", at="1")
+    await leases.renew()
+    await watch(leases, clock, 10)
+    clock.advance(pause_s)  # it stood still, or the API server did: nobody could say that it lives
+    await leases.renew()
+    assert not leases.is_dead("a")
+    assert leases.living("new") == ["a", "m"]
+    assert not leases.is_abandoned("older")
+    await watch(leases, clock, 6)
+    assert leases.is_dead("a")  # what it did see before and after counts
+
+
 async def test_a_server_without_a_lease_is_dead_only_after_it_was_missed_for_so_long(
     leases: Leases, clock: FakeClock
 ) -> None:
     await leases.renew()
     assert not leases.is_dead("gone")
-    clock.advance(31)
+    await watch(leases, clock, 30)
+    assert not leases.is_dead("gone")
+    await watch(leases, clock, 1)
     assert leases.is_dead("gone")
 
 
@@ -86,7 +112,7 @@ async def test_a_generation_is_abandoned_when_none_of_its_servers_lives_and_ther
     await leases.renew()
     assert leases.living("old") == ["a"]
     assert not leases.is_abandoned("older")  # too early to tell
-    clock.advance(31)
+    await watch(leases, clock, 31)
     assert leases.is_abandoned("old")
     assert leases.is_abandoned("older")
     assert not leases.is_abandoned("new")
@@ -97,11 +123,9 @@ async def test_a_lease_that_is_silent_for_ten_times_as_long_is_deleted(
 ) -> None:
     cluster.renew("a", at="1")
     await leases.renew()
-    clock.advance(300)
-    await leases.renew()
+    await watch(leases, clock, 300)
     assert cluster.deleted == []
-    clock.advance(1)
-    await leases.renew()
+    await watch(leases, clock, 1)
     assert cluster.deleted == ["a"]
     await leases.give_up()
     assert cluster.deleted == ["a", "m"]
