@@ -102,6 +102,8 @@ class Runner:
             self._reset(order, b"")
 
     def _run(self, order: frames.Header, payload: bytes) -> None:
+        if order["continues"]:
+            self._check_interpreter()
         self._memory_bytes = order["memory_bytes"]
         kind = Cell if order["program"] is None else ProgramRun
         self._work_on(kind(self._machine, order, payload))
@@ -109,10 +111,15 @@ class Runner:
     def _ask(self, order: frames.Header, _payload: bytes) -> None:
         if order["op"] == "load":
             self._machine.was_lost = False
-        elif self._machine.was_lost:  # since the last report: the new one knows nothing of what it is asked for
-            raise workspace.Refused("interpreter_gone", "the interpreter has ended; its variables are gone")
+        else:
+            self._check_interpreter()
         limits = QUESTION_LIMITS | {"memory_bytes": self._memory_bytes + self._state_bytes(order)}
         self._work_on(Question(self._machine, limits | order))
+
+    def _check_interpreter(self) -> None:
+        """Refuse what is meant for an interpreter that has ended since the last report; the new one knows nothing."""
+        if self._machine.was_lost:
+            raise workspace.Refused("interpreter_gone", "the interpreter has ended; its variables are gone")
 
     def _state_bytes(self, order: frames.Header) -> int:
         """Tell what a state may take besides the memory of runs: it lies in the spool, which counts as memory."""

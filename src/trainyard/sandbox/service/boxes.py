@@ -1,6 +1,6 @@
 """Boxes of sessions: taken when one is needed, brought to what the session has, put away when it is not used."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 
@@ -8,33 +8,15 @@ from trainyard.core import errors
 from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.holding import Holding
-from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.live import LiveSession, Readied
 from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.store import Role, StateRecord
-from trainyard.sandbox.types.orders import Dropped, Flavor
+from trainyard.sandbox.types.orders import Flavor
 
 _log = structlog.get_logger("sandbox")
 
 _RESTORES = 2
 """Tries to bring a checkpoint back, each in a new box: a machine that is busy may fail one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readied:
-    """What a session's box was made ready with.
-
-    Attributes:
-        is_new_runtime: Whether the interpreter is a fresh one.
-        is_new_box: Whether no code has been in the box.
-        restored: Variables that came back from a checkpoint; `lost` names those that did not.
-        unplaced: Files of the session that could not be put into the box, each with its reason.
-    """
-
-    is_new_runtime: bool = False
-    is_new_box: bool = False
-    restored: tuple[str, ...] = ()
-    lost: tuple[Dropped, ...] = ()
-    unplaced: tuple[tuple[str, str], ...] = ()
 
 
 class Boxes:
@@ -49,10 +31,13 @@ class Boxes:
     async def ready(self, live: LiveSession, flavor: Flavor) -> Readied:
         """Give a session a box that has its variables and its files; its lock has to be held.
 
+        Whoever does not hand on to the caller what it was made ready with leaves that as `live.untold`.
+
         Raises:
             errors.Unavailable: There is no box to be had (code `sandbox_unavailable`).
             errors.TooLarge: The files of the session do not fit into a workspace (code `workspace_full`).
         """
+        await self._note_end(live)
         before = live.box if live.has_live_box else None
         is_new_runtime = before is None or live.is_reset or (live.is_unrestored and not live.variables)
         try:
@@ -67,16 +52,26 @@ class Boxes:
         live.is_reset = False
         if is_new_runtime and live.lost:
             readied, live.lost = replace(readied, lost=(*readied.lost, *live.lost)), ()
+        if live.untold is not None:
+            readied, live.untold = readied.after(live.untold), None
         return readied
 
+    def end(self, live: LiveSession) -> None:
+        """End the box of a session; what no checkpoint has of it is told by the next run."""
+        if live.is_dirty and live.box is not None:
+            self._parts.finish(live.box.close())
+        else:
+            self.abandon(live)
+
     def abandon(self, live: LiveSession) -> None:
-        """End the box of a session, with what no checkpoint has of it."""
+        """End the box of a session, with what no checkpoint has of it, and tell nobody."""
         box = live.leave_box()
         if box is not None:
             self._close(box)
 
     async def put_away(self, live: LiveSession, reason: str) -> bool:
         """Write a session down and end its box; its lock has to be held. False when it could not be written."""
+        await self._note_end(live)
         if live.has_live_box and not await self._checkpoints.write(live):
             return False
         self.abandon(live)
@@ -84,6 +79,10 @@ class Boxes:
         return True
 
     # ------------------------------------------------------------------ inside
+
+    async def _note_end(self, live: LiveSession) -> None:
+        if live.box is not None and not live.box.is_alive:
+            await self._checkpoints.lose(live, "its box has ended")
 
     async def _restore(self, live: LiveSession, flavor: Flavor, state: StateRecord, readied: Readied) -> Readied:
         """Bring the variables back; where interpreters end over them, the last box is one without."""

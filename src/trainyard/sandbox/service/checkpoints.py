@@ -79,7 +79,7 @@ class Checkpoints:
         """Remove the checkpoint of a session."""
         if live.state is not None:
             await self.replace(live, None)
-        live.is_dirty, live.lost = False, ()
+        live.is_dirty, live.lost, live.untold = False, (), None
 
     async def restore(self, live: LiveSession, state: StateRecord) -> tuple[tuple[str, ...], tuple[Dropped, ...]]:
         """Put a checkpoint into an interpreter; returns what came back, and what did not with its reasons.
@@ -115,6 +115,12 @@ class Checkpoints:
         if live.box is not None:
             await live.box.close()
 
+    async def lose(self, live: LiveSession, why: str) -> None:
+        """Take note that a run has ended its interpreter; the next has the last checkpoint, and tells what it lacks."""
+        if live.is_dirty:
+            await self._mark(live, why)
+        live.is_dirty, live.is_reset = False, True
+
     # ------------------------------------------------------------------ inside
 
     async def _write_state(self, live: LiveSession) -> None:
@@ -139,7 +145,13 @@ class Checkpoints:
         is_for_good = is_gone or isinstance(error, (errors.TooLarge, errors.QuotaExhausted))
         if not (live.is_dirty and is_for_good):
             return
-        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {error.message}")
+        await self._mark(live, error.message)
+        if is_gone and live.box is not None:  # the next run gets another, with the last checkpoint, and is told so
+            live.is_dirty = False
+            await live.box.close()
+
+    async def _mark(self, live: LiveSession, why: str) -> None:
+        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {why}")
         state = live.state
         if state is None:
             live.lost = (lost,)
@@ -149,9 +161,6 @@ class Checkpoints:
                 await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
             except errors.TrainyardError:  # the next new interpreter here tells it
                 live.lost = (lost,)
-        if is_gone and live.box is not None:  # the next run gets another, with the last checkpoint, and is told so
-            live.is_dirty = False
-            await live.box.close()
 
     async def _keep(self, live: LiveSession, box: Box, dumped: Dumped) -> None:
         for attempt in range(_ATTEMPTS):

@@ -2,12 +2,38 @@
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trainyard.sandbox.backends.base import Box
 from trainyard.sandbox.store import FileRecord, Hold, Role, SessionRecord, StateRecord
 from trainyard.sandbox.types.domain import StateInfo
 from trainyard.sandbox.types.orders import Dropped, Flavor
+
+
+@dataclass(frozen=True, slots=True)
+class Readied:
+    """What a session's box was made ready with.
+
+    Attributes:
+        is_new_runtime: Whether the interpreter is a fresh one.
+        is_new_box: Whether no code has been in the box.
+        restored: Variables that came back from a checkpoint; `lost` names those that did not.
+        unplaced: Files of the session that could not be put into the box, each with its reason.
+    """
+
+    is_new_runtime: bool = False
+    is_new_box: bool = False
+    restored: tuple[str, ...] = ()
+    lost: tuple[Dropped, ...] = ()
+    unplaced: tuple[tuple[str, str], ...] = ()
+
+    def after(self, earlier: "Readied") -> "Readied":
+        """Tell what nobody was told of an earlier time too."""
+        if not earlier.is_new_runtime:
+            return self
+        lost = (*self.lost, *(one for one in earlier.lost if one not in self.lost))
+        restored = self.restored if self.is_new_runtime else earlier.restored
+        return replace(self, is_new_runtime=True, restored=restored, lost=lost)
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +58,7 @@ class LiveSession:
         is_unrestored: Whether `state` could not be brought back into the interpreter; it is tried again until code has
             defined something in its place.
         lost: What is in no checkpoint, where there is none that could say so; the next new interpreter tells.
+        untold: What its box was made ready with for something that is not told of it; the next run tells.
         unsaved: Why the last checkpoint could not be written; None when it was.
         variables: How many it has defined.
         memory_bytes: Of the box when it was measured last.
@@ -60,6 +87,7 @@ class LiveSession:
     is_reset: bool = False
     is_unrestored: bool = False
     lost: tuple[Dropped, ...] = ()
+    untold: Readied | None = None
     unsaved: str | None = None
     variables: int = 0
     memory_bytes: int = 0

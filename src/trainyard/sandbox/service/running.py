@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import structlog
+from msgspec import structs
 
 from trainyard.core import errors
 from trainyard.core.db.writer import Write
@@ -15,17 +16,17 @@ from trainyard.core.principal import Principal
 from trainyard.sandbox.backends.base import Kept
 from trainyard.sandbox.service import asking, charging, output
 from trainyard.sandbox.service.asking import Asked
-from trainyard.sandbox.service.boxes import Boxes, Readied
-from trainyard.sandbox.service.checkpoints import NEWER, Checkpoints
+from trainyard.sandbox.service.boxes import Boxes
+from trainyard.sandbox.service.checkpoints import INTERPRETER_GONE, Checkpoints
 from trainyard.sandbox.service.holding import Holding
 from trainyard.sandbox.service.inputs import Inputs
-from trainyard.sandbox.service.live import LiveSession
+from trainyard.sandbox.service.live import LiveSession, Readied
 from trainyard.sandbox.service.outputs import Left, Outputs
 from trainyard.sandbox.service.parts import Parts
 from trainyard.sandbox.store import FileRecord, Role
 from trainyard.sandbox.store.sessions import inserted, used
 from trainyard.sandbox.types.domain import Execute, Executed, StoredFile
-from trainyard.sandbox.types.orders import Dropped, Reason, Report, Stream
+from trainyard.sandbox.types.orders import Reason, Report, Stream
 
 _log = structlog.get_logger("sandbox")
 
@@ -38,16 +39,15 @@ OnAdmitted = Callable[[bytes], None]
 
 ROUTE = "/exec"
 
-_ENDED_BEFORE = Dropped(name=NEWER, reason="the interpreter had ended since the last run, with all that was defined")
-
 _USED_S = 1.0
 """To which the database knows when a session was used: to write it down moves two indexes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run with all that was done after it."""
+    """A run with what its box was made ready with, and all that was done after it."""
 
+    readied: Readied
     kept: Kept
     left: Left
     logs: Sequence[FileRecord]
@@ -146,22 +146,29 @@ class Running:
         live.is_stored = True
         live.used_s = parts.clock.monotonic()
         self._on_left(live)
-        return self._executed(live, asked, readied, ended, before)
+        return self._executed(live, asked, ended, before)
 
     async def _ran(self, live: LiveSession, asked: Asked, told: Told, readied: Readied, *, is_continued: bool) -> Ended:
-        """Run code in a box that is ready; after a run that has no answer, the box is none of the session's."""
+        """Run code in a box that is ready; after a run that has no answer, the box is ended."""
         try:
             if told.on_session is not None:
                 await self._holding.store(live)  # whoever knows an id may use it, in another process too
                 told.on_session(live.id)
-            ended = await self._run(live, asked, told.on_event, readied)
+            try:
+                ended = await self._run(live, asked, told.on_event, readied)
+            except errors.Conflict as error:
+                if error.code != INTERPRETER_GONE:
+                    raise
+                await self._checkpoints.give_up(live, error)
+                ended = await self._run(live, asked, told.on_event, await self._boxes.ready(live, asked.flavor))
             await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
         except BaseException:
-            self._boxes.abandon(live)
+            self._boxes.end(live)
             raise
         return ended
 
     async def _run(self, live: LiveSession, asked: Asked, on_event: OnEvent | None, readied: Readied) -> Ended:
+        """Run code; raises errors.Conflict (code `interpreter_gone`) where that of the last run has ended."""
         box = live.box
         assert box is not None
         live.is_running, before_s = True, box.spent_cpu_s
@@ -169,7 +176,7 @@ class Running:
             kept = await self._parts.builds.run(
                 box,
                 asked.language,
-                asked.order,
+                asked.order if readied.is_new_box else structs.replace(asked.order, continues=True),
                 tenant=live.record.tenant,
                 files=_known_files(live, readied),
                 stdin=asked.request.stdin,
@@ -179,10 +186,10 @@ class Running:
             if box.is_alive:
                 raise
             _log.warning("box_ended", session=live.id, box=box.id, reason=error.message)
-            self._boxes.abandon(live)
+            self._boxes.end(live)
             kept = _ended_with_its_box(box.spent_cpu_s - before_s)
             self._parts.metrics.end(asked.language.code, kept.report)
-            return Ended(kept, Left(), ())
+            return Ended(readied, kept, Left(), ())
         finally:
             live.is_running = False
         report = kept.report
@@ -190,7 +197,7 @@ class Running:
         if report.stdout.is_cut or report.stderr.is_cut or report.changed or report.deleted:
             await self._holding.store(live)
         logs = await self._outputs.keep_logs(live, report)
-        return Ended(kept, await self._outputs.register(live, report, logs.failed), logs.files)
+        return Ended(readied, kept, await self._outputs.register(live, report, logs.failed), logs.files)
 
     async def _decide(self, live: LiveSession, report: Report, asked: Asked, *, is_continued: bool) -> None:
         """Keep the box where there is something in it that costs time to bring back."""
@@ -198,12 +205,12 @@ class Running:
             return
         live.variables = report.variables
         if report.was_reset and report.is_fresh:  # what the last checkpoint has comes back before the next run
-            live.is_dirty, live.is_reset = False, True
+            await self._checkpoints.lose(live, f"a run ended its interpreter ({report.cause})")
         elif report.is_fresh:
             await self._checkpoints.forget(live)
         elif asked.order.program is None:
             live.is_dirty = True
-        is_empty = report.is_fresh and not live.pending and not live.pending_deleted
+        is_empty = report.is_fresh and not (live.pending or live.pending_deleted or live.lost)
         if is_empty and not (is_continued and live.files):
             self._boxes.abandon(live)
 
@@ -222,11 +229,8 @@ class Running:
             return ()
         return (used(live.id, now, now + ttl_s),)
 
-    def _executed(
-        self, live: LiveSession, asked: Asked, readied: Readied, ended: Ended, before: Mapping[str, FileRecord]
-    ) -> Executed:
-        report, left = ended.kept.report, ended.left
-        has_ended = report.was_reset and not report.is_fresh  # before the code, which has defined something since
+    def _executed(self, live: LiveSession, asked: Asked, ended: Ended, before: Mapping[str, FileRecord]) -> Executed:
+        readied, report, left = ended.readied, ended.kept.report, ended.left
         return Executed(
             session_id=live.id,
             language=asked.language.code,
@@ -247,9 +251,9 @@ class Running:
             deleted=_shown(live, left.deleted),
             logs=_shown(live, ended.logs),
             failed_files={**dict(readied.unplaced), **left.failed},
-            is_new_runtime=readied.is_new_runtime or has_ended,
-            restored=() if has_ended else readied.restored,
-            lost=(*readied.lost, _ENDED_BEFORE) if has_ended else readied.lost,
+            is_new_runtime=readied.is_new_runtime,
+            restored=readied.restored,
+            lost=readied.lost,
             state=live.state_info(self._parts.clock.now() + self._parts.settings.session_ttl_s),
         )
 

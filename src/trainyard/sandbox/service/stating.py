@@ -117,7 +117,7 @@ class Stating:
     async def _listed(self, live: LiveSession) -> list[Variable]:
         if not live.has_live_box and live.state is None:
             return []
-        await self._boxes.ready(live, live.flavor)
+        live.untold = await self._boxes.ready(live, live.flavor)
         assert live.box is not None
         try:
             return await live.box.variables()

@@ -75,6 +75,7 @@ class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
         log_bytes: Of each stream; more ends the run (`Reason.OUTPUT`). The spool keeps that much.
         stream: Whether `out` events are wanted.
         results: Whether the last expression, figures and tables are wanted (Python only).
+        continues: Whether the interpreter of the last run is meant: where it has ended since, nothing is run.
     """
 
     code: str
@@ -88,6 +89,7 @@ class Order(Struct, frozen=True, kw_only=True, omit_defaults=True):
     log_bytes: int = 16 << 20
     stream: bool = False
     results: bool = True
+    continues: bool = False
 
 
 class Stream(Struct, frozen=True, kw_only=True):
@@ -175,6 +177,11 @@ class Report(Struct, frozen=True, kw_only=True):
     def is_success(self) -> bool:
         """Whether the code came to its end without a complaint."""
         return self.exit_code == 0 and self.reason is None
+
+    @property
+    def cause(self) -> str:
+        """What ended it, in a few words."""
+        return self.reason or self.signal or f"exit code {self.exit_code}"
 
 
 class Variable(Struct, frozen=True, kw_only=True):

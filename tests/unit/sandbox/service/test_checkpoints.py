@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.unit.sandbox.service.conftest import ANNA, Make, Server
 from tests.unit.sandbox.service.test_states import durable, exported, until
 from trainyard.core import errors
 from trainyard.core.settings import SandboxLimits
+from trainyard.sandbox.languages import Reach
 from trainyard.sandbox.types.domain import Executed
 
 _DIES_WHEN_WRITTEN = """
@@ -138,20 +140,41 @@ async def test_an_interpreter_that_ends_over_a_list_of_variables_is_told_as_a_ne
     assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
 
 
+@pytest.mark.parametrize("is_checkpointed", [True, False])
+@pytest.mark.parametrize(("language", "code"), [("py", "x = 2; print('y' in globals())"), ("bash", "echo False")])
+async def test_the_first_run_after_an_interpreter_has_ended_begins_with_the_checkpoint_and_says_so(
+    make: Make, language: str, code: str, is_checkpointed: bool
+) -> None:
+    slow = make(checkpoint_s=3600, reach=Reach())
+    await slow.service.start()
+    done = await slow.run("x = 2; open('a.txt', 'w').write('a')")
+    if is_checkpointed:
+        assert await exported(slow, done.session_id)
+    await slow.run("y = 1; open('b.txt', 'w').write('b'); 1/0", session_id=done.session_id)
+    await _end_interpreter(slow)
+    again = await slow.run(code, session_id=done.session_id, language=language)
+    restored = ("x",) if is_checkpointed else ()
+    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("False\n", True, restored, ["*"])
+    assert "has ended" in again.lost[0].reason
+    assert [file.path for file in again.files] == ["b.txt"]  # the failed run's, as at the end of any other box
+    third = await slow.run("print('x' in globals(), open('a.txt').read())", session_id=done.session_id)
+    has_x = is_checkpointed or language == "py"
+    assert (third.stdout, third.is_new_runtime, third.lost) == (f"{has_x} a\n", False, ())
+
+
 async def test_what_is_defined_after_an_interpreter_has_ended_is_not_written_over_by_an_older_checkpoint(
     slow: Server,
 ) -> None:
     done = await slow.run("x = y = 1")
     assert await exported(slow, done.session_id)
     await _end_interpreter(slow)
-    again = await slow.run("x = 2; print('y' in globals())", session_id=done.session_id)
-    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("False\n", True, (), ["*"])
-    assert "had ended" in again.lost[0].reason
+    again = await slow.run("x = 2; print(y)", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("1\n", True, ("x", "y"), [])
     third = await slow.run("print(x)", session_id=done.session_id)
     assert (third.stdout, third.is_new_runtime, third.lost) == ("2\n", False, ())
     await slow.service.kill_session(ANNA, done.session_id)
     last = await slow.run("print(x)", session_id=done.session_id)
-    assert (last.stdout, last.restored) == ("2\n", ("x",))
+    assert (last.stdout, last.restored) == ("2\n", ("x", "y"))
 
 
 @pytest.mark.parametrize("after", ["export", "put away", "variables"])
@@ -169,6 +192,84 @@ async def test_an_interpreter_that_ends_between_two_runs_takes_no_checkpoint_alo
         assert refused.value.code == "interpreter_gone"
     again = await slow.run("print(x, 'y' in globals())", session_id=done.session_id)
     assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("1 False\n", True, ("x",), ["*"])
+
+
+@pytest.mark.parametrize("is_checkpointed", [True, False])
+@pytest.mark.parametrize("has_file", [True, False])
+async def test_what_a_run_takes_along_with_its_interpreter_is_told(
+    slow: Server, is_checkpointed: bool, has_file: bool
+) -> None:
+    done = await slow.run("x = 1")
+    if is_checkpointed:
+        assert await exported(slow, done.session_id)
+    await slow.run("y = 2" + "; open('a.txt', 'w')" * has_file, session_id=done.session_id)
+    ended = await slow.run("import os; os._exit(3)", session_id=done.session_id)
+    assert (ended.exit_code, ended.is_new_runtime, ended.lost) == (3, False, ())
+    again = await slow.run("print('y' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
+    assert again.restored == (("x",) if is_checkpointed else ())
+    assert "a run ended its interpreter (exit code 3)" in again.lost[0].reason
+
+
+async def _kill_box(server: Server) -> None:
+    (box,) = server.backend.running()
+    os.kill(box.pid or 0, signal.SIGKILL)
+
+
+async def _lose_box_in_a_run(server: Server, session: str) -> None:
+    running = asyncio.create_task(server.run("import time; time.sleep(60)", session_id=session))
+    await asyncio.sleep(1)
+    await _kill_box(server)
+    assert (await running).reason == "killed"
+
+
+async def _lose_box_between_runs(server: Server, session: str) -> None:
+    await _kill_box(server)
+    async with asyncio.timeout(20):
+        while (await server.service.state_info(ANNA, session)).is_live:  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.02)
+
+
+async def _lose_caller(server: Server, session: str) -> None:
+    running = asyncio.create_task(server.run("open('begun', 'w'); import time; time.sleep(60)", session_id=session))
+    await asyncio.sleep(1)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.parametrize("is_checkpointed", [True, False])
+@pytest.mark.parametrize("lose", [_lose_box_in_a_run, _lose_box_between_runs, _lose_caller])
+async def test_what_goes_with_a_box_is_told(
+    slow: Server, lose: Callable[[Server, str], Awaitable[None]], is_checkpointed: bool
+) -> None:
+    done = await slow.run("x = 1")
+    if is_checkpointed:
+        assert await exported(slow, done.session_id)
+    await slow.run("y = 2", session_id=done.session_id)
+    await lose(slow, done.session_id)
+    again = await slow.run("print('y' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
+    assert again.restored == (("x",) if is_checkpointed else ())
+
+
+async def test_what_a_list_of_variables_has_brought_back_is_told_by_the_next_run(slow: Server) -> None:
+    done = await slow.run("x = 1; kept = (one for one in 'generators are in no checkpoint')")
+    await slow.service.kill_session(ANNA, done.session_id)
+    for _ in range(2):
+        assert [one.name for one in await slow.service.variables(ANNA, done.session_id)] == ["x"]
+    again = await slow.run("print(x)", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("1\n", True, ("x",), ["kept"])
+    third = await slow.run("print(x)", session_id=done.session_id)
+    assert (third.is_new_runtime, third.restored, third.lost) == (False, (), ())
+
+
+async def test_a_run_that_ends_an_interpreter_whose_variables_are_written_down_loses_nothing(slow: Server) -> None:
+    done = await slow.run("x = 1")
+    assert await exported(slow, done.session_id)
+    await slow.run("import os; os._exit(3)", session_id=done.session_id)
+    again = await slow.run("print(x)", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, again.restored, again.lost) == ("1\n", True, ("x",), ())
 
 
 async def test_what_ended_before_any_checkpoint_is_told_as_lost(server: Server) -> None:
