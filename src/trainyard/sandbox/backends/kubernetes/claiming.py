@@ -78,10 +78,12 @@ class Claims:
 
     async def _claim(self, image: Image) -> Pod | None:
         """Try every ready warm pod once, in random order, so that servers seldom want the same one."""
-        ready = [pod for pod in self._tending.warm(image.flavor) if pod.is_ready and not self.holds(pod.name)]
+        ready = [pod for pod in self._tending.warm(image.flavor) if pod.is_ready]
         random.shuffle(ready)
         labels = {names.STATE: names.CLAIMED, names.HOLDER: self._holder}
         for pod in ready:
+            if self.holds(pod.name):  # another box of this server is about to have it, by now
+                continue
             self._names.add(pod.name)
             metadata = {"labels": labels, "resourceVersion": pod.version, "uid": pod.uid}
             try:
