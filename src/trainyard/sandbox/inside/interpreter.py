@@ -111,6 +111,8 @@ class Interpreter:
         while True:
             header = self._receive()
             self._send(self._answer(header))
+            if header["op"] == "run":
+                self._streams.prepare()  # while nobody waits for it
 
     def _answer(self, order: frames.Header) -> frames.Header:
         descriptors, self._descriptors = self._descriptors, []

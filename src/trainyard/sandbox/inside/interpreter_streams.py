@@ -9,9 +9,18 @@ import posix
 import sys
 from collections.abc import Sequence
 from io import BufferedReader, BufferedWriter, FileIO, TextIOWrapper
-from typing import TextIO
+from typing import Final
 
+_NAMES: Final = ("stdin", "stdout", "stderr")
 _NULL_DEVICE = os.makedev(1, 3)
+
+
+class _Output(FileIO):
+    """A pipe, also while its descriptor leads nowhere yet, where one could seek."""
+
+    def seekable(self) -> bool:
+        """Whether one can."""
+        return False
 
 
 class Streams:
@@ -19,15 +28,24 @@ class Streams:
 
     def __init__(self) -> None:
         self._nowhere = posix.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._ready: list[TextIOWrapper] = []
+        self.close()
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the text streams of the next run ahead of it; where code has broken what that takes, it tries itself."""
+        with contextlib.suppress(BaseException):
+            self._ready = _texts()
 
     def open(self, descriptors: Sequence[int]) -> None:
         """Begin a run: what earlier code has closed or replaced is whole again."""
         for target, descriptor in enumerate(descriptors):
             posix.dup2(descriptor, target, inheritable=True)
             posix.close(descriptor)
-        _install("stdin", _text(0, "r", "surrogateescape"))
-        _install("stdout", _text(1, "w", "surrogateescape"))
-        _install("stderr", _text(2, "w", "backslashreplace"))
+        ready, self._ready = self._ready or _texts(), []
+        for name, stream in zip(_NAMES, ready, strict=True):
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
     def flush(self) -> None:
         """Write out what user code has left in the streams; its own stand-ins may refuse in any way they like."""
@@ -45,17 +63,14 @@ class Streams:
             posix.dup2(self._nowhere, target, inheritable=True)
 
 
-def _install(name: str, stream: TextIO) -> None:
-    setattr(sys, name, stream)
-    setattr(sys, f"__{name}__", stream)
-
-
-def _text(descriptor: int, mode: str, errors: str) -> TextIOWrapper:
-    """Open a text stream that leaves its descriptor open, and writes every line at once, so that none is lost."""
-    raw = FileIO(descriptor, mode, closefd=False)
-    if mode == "r":
-        return TextIOWrapper(BufferedReader(raw), "utf-8", errors)
-    return TextIOWrapper(BufferedWriter(raw), "utf-8", errors, line_buffering=True)
+def _texts() -> list[TextIOWrapper]:
+    """Open text streams that leave their descriptors open, and write every line at once, so that none is lost."""
+    outputs = [BufferedWriter(_Output(descriptor, "w", closefd=False)) for descriptor in (1, 2)]
+    return [
+        TextIOWrapper(BufferedReader(FileIO(0, "r", closefd=False)), "utf-8", "surrogateescape"),
+        TextIOWrapper(outputs[0], "utf-8", "surrogateescape", line_buffering=True),
+        TextIOWrapper(outputs[1], "utf-8", "backslashreplace", line_buffering=True),
+    ]
 
 
 def _is_device(descriptor: int) -> bool:

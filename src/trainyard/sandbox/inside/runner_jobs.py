@@ -79,8 +79,8 @@ class Job(ABC):
             left_s = self.order["timeout_s"] - (time.monotonic() - self.began_at)
             self._rearm(min(TICK_S, max(left_s, 0.0)) if self.reason is None else TICK_S)
 
-    def _measure(self) -> tuple[int, list[processes.Sample]]:
-        cpu_s, memory_bytes, samples = self.machine.meter.measure()
+    def _measure(self, *, with_sockets: bool = True) -> tuple[int, list[processes.Sample]]:
+        cpu_s, memory_bytes, samples = self.machine.meter.measure(with_sockets=with_sockets)
         self._cpu_s = max(self._cpu_s, cpu_s - self._cpu_before_s)
         self.peak_bytes = max(self.peak_bytes, memory_bytes)
         return memory_bytes, samples
@@ -164,7 +164,7 @@ class Job(ABC):
         """End all processes but the interpreter; comes again until there is none."""
         if self._is_concluded:
             return
-        _memory_bytes, samples = self._measure()
+        _memory_bytes, samples = self._measure(with_sockets=False)
         spared = self.machine.interpreter.pid
         if any(sample.is_alive and sample.pid != spared for sample in samples):
             self.machine.tree.freeze()

@@ -4,7 +4,7 @@ import os
 import selectors
 import socket
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from trainyard.sandbox.inside import handshake
@@ -61,8 +61,9 @@ class Door:
                 self._drop(peer)
 
     def _greet(self) -> None:
-        with suppress(OSError):  # it went away again
+        with suppress(OSError), ExitStack() as unless_kept:  # it went away again
             connection, _ = self._listening.accept()
+            unless_kept.callback(connection.close)
             if len(self._peers) >= _MOST_PEERS:  # the server answers within milliseconds, so it is not the oldest
                 self._drop(min(self._peers, key=lambda peer: peer.until))
             connection.setblocking(False)
@@ -73,6 +74,7 @@ class Door:
             peer = _Peer(connection)
             self._peers.add(peer)
             self._selector.register(connection, selectors.EVENT_READ, peer)
+            unless_kept.pop_all()
             self._say(peer, handshake.MAGIC + peer.nonce)
 
     def _is_proved(self, peer: _Peer) -> bool:
