@@ -254,7 +254,13 @@ class RunnerBox:
             return await self._call(op, **facts)
 
     async def _asked(self, op: str, **facts: object) -> frames.Header:
-        """Ask the interpreter, in which code of the caller may run for it, and count what that took."""
+        """Ask the interpreter; where nobody waits for the answer any more, the box is busy until it comes."""
+        asking = asyncio.ensure_future(self._ask(op, **facts))
+        asking.add_done_callback(_hear)
+        return await asyncio.shield(asking)
+
+    async def _ask(self, op: str, **facts: object) -> frames.Header:
+        """Ask what code of the caller may run for, and count what that took."""
         async with self._turn:
             began_s, before_s = _now_s(), (await self.usage()).cpu_s
             try:
@@ -333,6 +339,12 @@ class _Deleted(msgspec.Struct):
 
 async def _nothing() -> None:
     pass
+
+
+def _hear(asking: asyncio.Future[frames.Header]) -> None:
+    """Let a fault be no surprise where nobody waits for it."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _now_s() -> float:

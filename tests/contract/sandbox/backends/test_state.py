@@ -1,5 +1,7 @@
 """What a live interpreter keeps, what of it can be written down, and when there is nothing to keep."""
 
+import asyncio
+
 import pytest
 
 from tests.contract.sandbox.backends.orders import put, read, run, shell
@@ -73,6 +75,22 @@ async def test_a_program_leaves_the_interpreter_as_it_was(box: Box) -> None:
     kept = await run(box, "print(x)")
 
     assert (kept.stdout, kept.report.was_reset, kept.report.variables) == (b"1\n", False, 1)
+
+
+_SLOW = "import time\nclass Slow:\n    def __reduce__(self): time.sleep(1); return int, (1,)\nslow = Slow()"
+
+
+async def test_a_question_that_nobody_waits_for_any_more_holds_the_next_order_up_and_refuses_none(box: Box) -> None:
+    await run(box, _SLOW)
+    asking = asyncio.create_task(box.dump(1 << 20))
+    await asyncio.sleep(0.3)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert box.is_busy
+
+    assert (await run(box, "print('slow' in globals())")).stdout == b"True\n"
+    assert (await box.dump(1 << 20)).kept
 
 
 async def test_variables_are_listed(box: Box) -> None:
