@@ -87,7 +87,6 @@ async def test_a_question_that_nobody_waits_for_any_more_holds_the_next_order_up
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert box.is_busy
 
     assert (await run(box, "print('slow' in globals())")).stdout == b"True\n"
     assert (await box.dump(1 << 20)).kept

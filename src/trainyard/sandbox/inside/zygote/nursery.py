@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -138,7 +138,13 @@ class Nursery:
                     if self._last_of(box) == pid:
                         on_end(box)
                         self._bury(box)
+                        self._end_left_behind()
         self._emptied = [group for group in self._emptied if not group.remove()]
+
+    def _end_left_behind(self) -> None:
+        """End whom the parent of a process 1 has left to us: one that was killed before its box was its own."""
+        if self._is_attended:
+            _kill(set(_children()) - {box.parent for box in self._boxes.values()})
 
     def discard(self, box: Box) -> None:
         """End a box that nobody gets."""
@@ -189,13 +195,22 @@ def end_children() -> None:
 
     What makes a box may leave somebody behind when it is killed itself: bubblewrap its process 1, which waits for it.
     """
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
     with contextlib.suppress(ChildProcessError):
         while True:
-            with contextlib.suppress(OSError):
-                for child in children.read_text().split():
-                    os.kill(int(child), signal.SIGKILL)
+            _kill(_children())
             os.waitpid(-1, 0)
+
+
+def _children() -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return []
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _note(box: Box, fact: Mapping[str, object]) -> None:
