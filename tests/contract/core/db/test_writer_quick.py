@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from trainyard.core import errors
-from trainyard.core.db import committing
+from trainyard.core.db import committing, journal
 from trainyard.core.db.spool import Spool
 from trainyard.core.db.writer import GroupWriter, Outcome, Write
 
@@ -157,6 +157,20 @@ async def test_the_journal_stays_short_and_closing_leaves_nothing_open(quick: Gr
     await quick.aclose()
     assert _connections(path) == 0
     assert not journal.exists()
+
+
+def test_a_full_journal_is_begun_anew_in_the_file_that_it_has(path: Path) -> None:
+    committer = committing.connect(f"sqlite:///{path}", "normal")
+    wal, names = path.with_name("trainyard.db-wal"), [str(number) for number in range(420)]
+    for name in names:  # 24 KB of pages each, a little more than 8 MB
+        committer.commit([[_fact(name, "x" * 16_000)]])
+    before_bytes = wal.stat().st_size
+    assert journal.LONG_BYTES < before_bytes < 2 * journal.LONG_BYTES
+    assert not journal.is_full(wal)
+    committer.commit([[_fact("last")]])
+    assert wal.stat().st_size == before_bytes
+    committer.close()
+    assert _names(path) == sorted([*names, "last"])
 
 
 async def test_a_database_that_comes_later_is_quick_too(tmp_path: Path, migrated_file: Path) -> None:
