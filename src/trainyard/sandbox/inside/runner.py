@@ -118,6 +118,7 @@ class Runner:
 
     def _check_interpreter(self) -> None:
         """Refuse what is meant for an interpreter that has ended since the last report; the new one knows nothing."""
+        self._on_children()  # it may have ended at this moment
         if self._machine.was_lost:
             raise workspace.Refused("interpreter_gone", "the interpreter has ended; its variables are gone")
 

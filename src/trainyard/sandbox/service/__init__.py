@@ -75,7 +75,7 @@ class SandboxService:
         self._stating = Stating(parts, holding, boxes, checkpoints, contents)
         self._collecting = Collecting(parts, contents)
         self._learning = Learning(parts)
-        self._seeing = Seeing(parts, holding, boxes, checkpoints, self._collecting)
+        self._seeing = Seeing(parts, holding, boxes, self._collecting)
 
     async def start(self) -> None:
         """Make boxes ready and begin what runs in the background; before the first request.

@@ -31,13 +31,13 @@ class Boxes:
     async def ready(self, live: LiveSession, flavor: Flavor) -> Readied:
         """Give a session a box that has its variables and its files; its lock has to be held.
 
-        Whoever does not hand on to the caller what it was made ready with leaves that as `live.untold`.
+        Whoever calls this leaves what it gives as `live.untold` until a caller was told.
 
         Raises:
             errors.Unavailable: There is no box to be had (code `sandbox_unavailable`).
             errors.TooLarge: The files of the session do not fit into a workspace (code `workspace_full`).
         """
-        await self._note_end(live)
+        await self.note_end(live)
         before = live.box if live.has_live_box else None
         is_new_runtime = before is None or live.is_reset or (live.is_unrestored and not live.variables)
         try:
@@ -56,12 +56,11 @@ class Boxes:
             readied, live.untold = readied.after(live.untold), None
         return readied
 
-    def end(self, live: LiveSession) -> None:
+    def end(self, live: LiveSession, why: str) -> None:
         """End the box of a session; what no checkpoint has of it is told by the next run."""
-        if live.is_dirty and live.box is not None:
-            self._parts.finish(live.box.close())
-        else:
-            self.abandon(live)
+        if live.is_dirty:
+            live.taken_along = why
+        self.abandon(live)
 
     def abandon(self, live: LiveSession) -> None:
         """End the box of a session, with what no checkpoint has of it, and tell nobody."""
@@ -69,20 +68,36 @@ class Boxes:
         if box is not None:
             self._close(box)
 
-    async def put_away(self, live: LiveSession, reason: str) -> bool:
-        """Write a session down and end its box; its lock has to be held. False when it could not be written."""
-        await self._note_end(live)
+    async def put_away(self, live: LiveSession, reason: str, *, is_final: bool = False) -> bool:
+        """Write a session down and end its box; its lock has to be held.
+
+        Args:
+            live: The session.
+            reason: Of the metrics.
+            is_final: Whether its box ends also where it cannot be written now.
+
+        Returns:
+            False when it could not be written and has its box still.
+        """
         if live.has_live_box and not await self._checkpoints.write(live):
-            return False
-        self.abandon(live)
-        self._parts.metrics.evictions.of(reason).inc()
+            if not is_final:
+                return False
+            self.end(live, "the session was ended while it could not be written down")
+        await self.note_end(live)
+        if live.box is not None:
+            self.abandon(live)
+            self._parts.metrics.evictions.of(reason).inc()
         return True
 
-    # ------------------------------------------------------------------ inside
+    async def note_end(self, live: LiveSession) -> None:
+        """Write down that something went with a box, where there is a checkpoint that can say so."""
+        if live.box is not None and not live.box.is_alive and live.is_dirty:
+            live.taken_along, live.is_dirty = "its box has ended", False
+        if live.taken_along:
+            await self._checkpoints.mark(live, live.taken_along)
+            live.taken_along = ""
 
-    async def _note_end(self, live: LiveSession) -> None:
-        if live.box is not None and not live.box.is_alive:
-            await self._checkpoints.lose(live, "its box has ended")
+    # ------------------------------------------------------------------ inside
 
     async def _restore(self, live: LiveSession, flavor: Flavor, state: StateRecord, readied: Readied) -> Readied:
         """Bring the variables back; where interpreters end over them, the last box is one without."""
@@ -180,8 +195,8 @@ class Boxes:
             await self._holding.released(live.hold)
 
     def with_boxes(self) -> list[LiveSession]:
-        """List the sessions that have a box."""
-        return [live for live in self._holding.sessions.values() if live.box is not None]
+        """List the sessions that have a living box."""
+        return [live for live in self._holding.sessions.values() if live.has_live_box]
 
     def _close(self, box: Box) -> None:
         self._parts.finish(box.close())

@@ -79,7 +79,8 @@ class Checkpoints:
         """Remove the checkpoint of a session."""
         if live.state is not None:
             await self.replace(live, None)
-        live.is_dirty, live.lost, live.untold = False, (), None
+        live.is_dirty = False
+        live.forget_lost()
 
     async def restore(self, live: LiveSession, state: StateRecord) -> tuple[tuple[str, ...], tuple[Dropped, ...]]:
         """Put a checkpoint into an interpreter; returns what came back, and what did not with its reasons.
@@ -105,21 +106,30 @@ class Checkpoints:
         return tuple(loaded.restored), (*loaded.dropped, *state.dropped)
 
     async def give_up(self, live: LiveSession, gone: errors.Conflict) -> None:
-        """End the box of an interpreter that has ended by itself; the next has the last checkpoint, and tells so."""
-        try:
-            await self._outputs.keep_pending(live)
-        except (errors.TrainyardError, OSError) as error:
-            _log.warning("pending_files_lost", session=live.id, reason=str(error))
-        await self._tell_of(live, gone)
-        live.is_dirty = False
+        """Give the box of an interpreter that has ended by itself another; files stay as they are in the box."""
+        await self.lose(live, gone.message)
         if live.box is not None:
-            await live.box.close()
+            with suppress(errors.Unavailable):  # it has ended too
+                await live.box.reset()
 
     async def lose(self, live: LiveSession, why: str) -> None:
-        """Take note that a run has ended its interpreter; the next has the last checkpoint, and tells what it lacks."""
+        """Take note that an interpreter is another; it gets the last checkpoint, and whatever that lacks is told."""
         if live.is_dirty:
-            await self._mark(live, why)
+            await self.mark(live, why)
         live.is_dirty, live.is_reset = False, True
+
+    async def mark(self, live: LiveSession, why: str) -> None:
+        """Have the last checkpoint say that it lacks what is newer, or the next run where there is none."""
+        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {why}")
+        state = live.state
+        if state is None:
+            live.lost = (lost,)
+        elif lost not in state.dropped:
+            older = tuple(one for one in state.dropped if one.name != NEWER)
+            try:
+                await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
+            except errors.TrainyardError:  # the next new interpreter here tells it
+                live.lost = (lost,)
 
     # ------------------------------------------------------------------ inside
 
@@ -145,22 +155,10 @@ class Checkpoints:
         is_for_good = is_gone or isinstance(error, (errors.TooLarge, errors.QuotaExhausted))
         if not (live.is_dirty and is_for_good):
             return
-        await self._mark(live, error.message)
+        await self.mark(live, error.message)
         if is_gone and live.box is not None:  # the next run gets another, with the last checkpoint, and is told so
             live.is_dirty = False
             await live.box.close()
-
-    async def _mark(self, live: LiveSession, why: str) -> None:
-        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {why}")
-        state = live.state
-        if state is None:
-            live.lost = (lost,)
-        elif lost not in state.dropped:
-            older = tuple(one for one in state.dropped if one.name != NEWER)
-            try:
-                await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
-            except errors.TrainyardError:  # the next new interpreter here tells it
-                live.lost = (lost,)
 
     async def _keep(self, live: LiveSession, box: Box, dumped: Dumped) -> None:
         for attempt in range(_ATTEMPTS):

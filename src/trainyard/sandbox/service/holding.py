@@ -243,6 +243,7 @@ class Holding:
     def _lose(self, live: LiveSession) -> None:
         """Give up what is here of a session that was taken over or deleted."""
         live.hold, live.revision = None, -1
+        live.forget_lost()
         box = live.leave_box()
         if box is not None:
             self._parts.finish(box.close())
@@ -252,7 +253,7 @@ class Holding:
 
     def _forget_if_idle(self, live: LiveSession) -> None:
         """A session without a box is held by nobody: the next one who needs it reads it from the database."""
-        if live.box is not None or live.is_gone:
+        if live.box is not None or live.is_gone or (live.is_stored and live.has_to_tell):
             return
         self.drop(live)
         if live.hold is not None and live.is_stored:

@@ -59,7 +59,7 @@ class Keeping:
             timers.clear()
         try:
             async with asyncio.timeout(drain_s):
-                ends = (self._end(live, "shutdown") for live in self._boxes.with_boxes())
+                ends = (self._end(live, "shutdown") for live in list(self._holding.sessions.values()))
                 for fault in await asyncio.gather(*ends, return_exceptions=True):
                     if fault is not None:  # one session keeps no other from its checkpoint
                         _log.error("session_not_ended", exc_info=fault)
@@ -168,10 +168,8 @@ class Keeping:
         async with live.lock:
             if live.is_gone or (reason == "idle" and self._is_used(live)):
                 return
-            if live.box is not None and not await self._boxes.put_away(live, reason):
-                if reason != "killed":
-                    return
-                self._boxes.abandon(live)
+            if not await self._boxes.put_away(live, reason, is_final=reason == "killed"):
+                return
             await self._boxes.let_go(live)
 
     def _is_used(self, live: LiveSession) -> bool:

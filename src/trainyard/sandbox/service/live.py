@@ -31,8 +31,9 @@ class Readied:
         """Tell what nobody was told of an earlier time too."""
         if not earlier.is_new_runtime:
             return self
-        lost = (*self.lost, *(one for one in earlier.lost if one not in self.lost))
         restored = self.restored if self.is_new_runtime else earlier.restored
+        still = (one for one in earlier.lost if one not in self.lost and one.name not in restored)
+        lost = (*self.lost, *still)
         return replace(self, is_new_runtime=True, restored=restored, lost=lost)
 
 
@@ -58,7 +59,8 @@ class LiveSession:
         is_unrestored: Whether `state` could not be brought back into the interpreter; it is tried again until code has
             defined something in its place.
         lost: What is in no checkpoint, where there is none that could say so; the next new interpreter tells.
-        untold: What its box was made ready with for something that is not told of it; the next run tells.
+        untold: What its box was made ready with, until somebody is told; the next run tells.
+        taken_along: Why something that is in no checkpoint has gone with a box, until that is noted.
         unsaved: Why the last checkpoint could not be written; None when it was.
         variables: How many it has defined.
         memory_bytes: Of the box when it was measured last.
@@ -88,6 +90,7 @@ class LiveSession:
     is_unrestored: bool = False
     lost: tuple[Dropped, ...] = ()
     untold: Readied | None = None
+    taken_along: str = ""
     unsaved: str | None = None
     variables: int = 0
     memory_bytes: int = 0
@@ -135,6 +138,15 @@ class LiveSession:
         self.pending.clear()
         self.pending_deleted.clear()
         self.stored_versions.clear()
+
+    @property
+    def has_to_tell(self) -> bool:
+        """Whether it knows of what is lost what the database does not."""
+        return bool(self.lost or self.taken_along or (self.untold is not None and self.untold.lost))
+
+    def forget_lost(self) -> None:
+        """Have nothing to tell: it was not to be kept, or is somebody else's to know."""
+        self.lost, self.untold, self.taken_along = (), None, ""
 
     def state_info(self, expires_at: float) -> StateInfo:
         """Tell what is known of its variables."""

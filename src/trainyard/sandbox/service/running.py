@@ -127,7 +127,7 @@ class Running:
         if asked.request.files:
             await self._inputs.take_over(principal, live, asked.request.files)
         try:
-            readied = await self._boxes.ready(live, asked.flavor)
+            readied = live.untold = await self._boxes.ready(live, asked.flavor)
             before = dict(live.files)
             ended = await self._ran(live, asked, told, readied, is_continued=is_continued)
         except BaseException as error:
@@ -142,6 +142,7 @@ class Running:
             + sum(file.size_bytes for file in ended.left.files),
         )
         await charge.settle(charging.used(work), *self._rows(live))
+        live.untold = None
         live.hold = live.hold if live.is_stored or live.box is not None else None
         live.is_stored = True
         live.used_s = parts.clock.monotonic()
@@ -160,10 +161,11 @@ class Running:
                 if error.code != INTERPRETER_GONE:
                     raise
                 await self._checkpoints.give_up(live, error)
-                ended = await self._run(live, asked, told.on_event, await self._boxes.ready(live, asked.flavor))
+                readied = live.untold = await self._boxes.ready(live, asked.flavor)
+                ended = await self._run(live, asked, told.on_event, readied)
             await self._decide(live, ended.kept.report, asked, is_continued=is_continued)
         except BaseException:
-            self._boxes.end(live)
+            self._boxes.end(live, "a run has no answer: its caller left, or it could not be kept")
             raise
         return ended
 
@@ -186,7 +188,7 @@ class Running:
             if box.is_alive:
                 raise
             _log.warning("box_ended", session=live.id, box=box.id, reason=error.message)
-            self._boxes.end(live)
+            self._boxes.end(live, "its box ended in a run")
             kept = _ended_with_its_box(box.spent_cpu_s - before_s)
             self._parts.metrics.end(asked.language.code, kept.report)
             return Ended(readied, kept, Left(), ())
@@ -210,7 +212,7 @@ class Running:
             await self._checkpoints.forget(live)
         elif asked.order.program is None:
             live.is_dirty = True
-        is_empty = report.is_fresh and not (live.pending or live.pending_deleted or live.lost)
+        is_empty = report.is_fresh and not live.pending and not live.pending_deleted
         if is_empty and not (is_continued and live.files):
             self._boxes.abandon(live)
 

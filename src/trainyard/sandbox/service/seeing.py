@@ -6,7 +6,6 @@ from dataclasses import replace
 from trainyard.core import errors
 from trainyard.core.principal import Principal
 from trainyard.sandbox.service.boxes import Boxes
-from trainyard.sandbox.service.checkpoints import Checkpoints
 from trainyard.sandbox.service.collecting import Collecting
 from trainyard.sandbox.service.holding import Holding, is_held_elsewhere
 from trainyard.sandbox.service.parts import Parts, unknown_session
@@ -22,13 +21,10 @@ _LOOK_S = 0.05
 class Seeing:
     """Sessions for callers."""
 
-    def __init__(
-        self, parts: Parts, holding: Holding, boxes: Boxes, checkpoints: Checkpoints, collecting: Collecting
-    ) -> None:
+    def __init__(self, parts: Parts, holding: Holding, boxes: Boxes, collecting: Collecting) -> None:
         self._parts = parts
         self._holding = holding
         self._boxes = boxes
-        self._checkpoints = checkpoints
         self._collecting = collecting
 
     async def sessions(self, principal: Principal, *, everyone: bool, most: int) -> Cut[SessionInfo]:
@@ -70,8 +66,7 @@ class Seeing:
             await live.box.close()  # what runs, ends with it
             return True
         async with self._holding.locked(live):
-            await self._checkpoints.write(live)
-            self._boxes.abandon(live)
+            await self._boxes.put_away(live, "killed", is_final=True)
             await self._boxes.let_go(live)
         return True
 

@@ -161,6 +161,7 @@ class Stating:
         Files that a failed run has left go with the box, as they do when a box dies.
         """
         self._boxes.abandon(live)
+        live.forget_lost()
 
     def _flavor(self, live: LiveSession) -> Flavor:
         return live.state.flavor if live.state is not None else live.flavor

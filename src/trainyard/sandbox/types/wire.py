@@ -186,7 +186,7 @@ class Output(Struct, frozen=True, kw_only=True):
 class LostVariable(Struct, frozen=True, kw_only=True):
     """A variable that did not come back from a checkpoint, or cannot go into one."""
 
-    name: Annotated[str, Meta(description="Of the variable.")]
+    name: Annotated[str, Meta(description="Of the variable; `*` for all that is newer than the checkpoint.")]
     reason: Annotated[str, Meta(description="Why.")]
 
 

@@ -14,7 +14,9 @@ from tests.unit.sandbox.service.test_states import durable, exported, until
 from trainyard.core import errors
 from trainyard.core.settings import SandboxLimits
 from trainyard.sandbox.languages import Reach
+from trainyard.sandbox.service.live import Readied
 from trainyard.sandbox.types.domain import Executed
+from trainyard.sandbox.types.orders import Dropped
 
 _DIES_WHEN_WRITTEN = """
 class Fatal:
@@ -150,16 +152,16 @@ async def test_the_first_run_after_an_interpreter_has_ended_begins_with_the_chec
     done = await slow.run("x = 2; open('a.txt', 'w').write('a')")
     if is_checkpointed:
         assert await exported(slow, done.session_id)
-    await slow.run("y = 1; open('b.txt', 'w').write('b'); 1/0", session_id=done.session_id)
+    await slow.run("y = 1; open('a.txt', 'w').write('b'); open('b.txt', 'w'); 1/0", session_id=done.session_id)
     await _end_interpreter(slow)
     again = await slow.run(code, session_id=done.session_id, language=language)
     restored = ("x",) if is_checkpointed else ()
     assert (again.stdout, again.is_new_runtime, again.restored, _lost(again)) == ("False\n", True, restored, ["*"])
     assert "has ended" in again.lost[0].reason
-    assert [file.path for file in again.files] == ["b.txt"]  # the failed run's, as at the end of any other box
+    assert [file.path for file in again.files] == ["a.txt", "b.txt"]  # the failed run's: the box is the same
     third = await slow.run("print('x' in globals(), open('a.txt').read())", session_id=done.session_id)
     has_x = is_checkpointed or language == "py"
-    assert (third.stdout, third.is_new_runtime, third.lost) == (f"{has_x} a\n", False, ())
+    assert (third.stdout, third.is_new_runtime, third.lost) == (f"{has_x} b\n", False, ())
 
 
 async def test_what_is_defined_after_an_interpreter_has_ended_is_not_written_over_by_an_older_checkpoint(
@@ -251,6 +253,54 @@ async def test_what_goes_with_a_box_is_told(
     again = await slow.run("print('y' in globals())", session_id=done.session_id)
     assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
     assert again.restored == (("x",) if is_checkpointed else ())
+
+
+@pytest.mark.parametrize("is_checkpointed", [True, False])
+async def test_what_is_lost_is_told_also_when_the_first_to_be_told_has_left(
+    slow: Server, is_checkpointed: bool
+) -> None:
+    done = await slow.run("x = 1")
+    if is_checkpointed:
+        assert await exported(slow, done.session_id)
+    await slow.run("y = 2", session_id=done.session_id)
+    await slow.run("import os; os._exit(3)", session_id=done.session_id)
+    await _lose_caller(slow, done.session_id)
+    again = await slow.run("print('y' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
+
+
+async def test_what_is_lost_is_told_also_when_there_was_no_box_at_first(make: Make) -> None:
+    server = make(checkpoint_s=3600, max_boxes=1)
+    await server.service.start()
+    done = await server.run("x = 1")
+    await _lose_box_between_runs(server, done.session_id)
+    other = asyncio.create_task(server.run("import time; time.sleep(2)"))
+    await asyncio.sleep(1)
+    with pytest.raises(errors.Unavailable):
+        await server.run("x", session_id=done.session_id)
+    await other
+    again = await server.run("print('x' in globals())", session_id=done.session_id)
+    assert (again.stdout, again.is_new_runtime, _lost(again)) == ("False\n", True, ["*"])
+
+
+@pytest.mark.parametrize("lose", [_lose_box_between_runs, _lose_caller])
+async def test_a_session_that_is_killed_after_a_loss_still_tells_of_it(
+    slow: Server, lose: Callable[[Server, str], Awaitable[None]]
+) -> None:
+    done = await slow.run("x = 1")
+    assert await exported(slow, done.session_id)
+    await slow.run("y = 2", session_id=done.session_id)
+    await lose(slow, done.session_id)
+    await slow.service.kill_session(ANNA, done.session_id)
+    again = await slow.run("print(x)", session_id=done.session_id)
+    assert (again.stdout, again.restored, _lost(again)) == ("1\n", ("x",), ["*"])
+
+
+def test_what_has_come_back_at_last_is_not_told_as_lost() -> None:
+    x, y = Dropped(name="x", reason="away"), Dropped(name="y", reason="a generator")
+    first = Readied(is_new_runtime=True, lost=(x, y))
+    assert Readied(is_new_runtime=True, restored=("x",)).after(first).lost == (y,)
+    assert Readied().after(first) == first
 
 
 async def test_what_a_list_of_variables_has_brought_back_is_told_by_the_next_run(slow: Server) -> None:

@@ -93,6 +93,9 @@ class Claims:
                 if error.status in (404, 409):
                     continue  # somebody was faster, or the pod has changed; the watch tells what has become of it
                 raise unavailable(error.text, error) from error
+            except BaseException:
+                self.release(pod.name)
+                raise
         return None
 
     async def _order(self, image: Image) -> tuple[str, str]:

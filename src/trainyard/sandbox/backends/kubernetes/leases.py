@@ -14,7 +14,10 @@ _FORGOTTEN: Final = 10
 """Times `lease_s`, after which a silent lease is deleted."""
 
 _LONGEST_GAP: Final = 0.5
-"""Of `lease_s`, that the time between two looks counts at most; a server looks more often than that."""
+"""Of `lease_s`, that the time between two looks counts at most."""
+
+_PAUSE_S: Final = 1.0
+"""Beyond that: a server that has looked for so much longer at nothing begins to listen anew."""
 
 
 class Leases:
@@ -68,7 +71,11 @@ class Leases:
 
     def _look(self, found: list[Object]) -> None:
         now = self._monotonic()
-        self._watched_s += min(now - self._looked, _LONGEST_GAP * self._lease_s)
+        gap_s, longest_s = now - self._looked, _LONGEST_GAP * self._lease_s
+        if gap_s > longest_s + _PAUSE_S:
+            self._seen, self._missed = {}, {}
+        else:
+            self._watched_s += min(gap_s, longest_s)
         self._looked, seen = now, {}
         for lease in found:
             name, renewed = lease["metadata"]["name"], lease["spec"].get("renewTime", "")

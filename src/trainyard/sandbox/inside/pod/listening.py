@@ -72,8 +72,8 @@ class Door:
             for option, value in _KEEPALIVE.items():
                 connection.setsockopt(socket.IPPROTO_TCP, option, value)
             peer = _Peer(connection)
-            self._peers.add(peer)
             self._selector.register(connection, selectors.EVENT_READ, peer)
+            self._peers.add(peer)
             unless_kept.pop_all()
             self._say(peer, handshake.MAGIC + peer.nonce)
 

@@ -43,14 +43,31 @@ def pod(name: str, generation: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "uid": name, "resourceVersion": "1", "labels": about}, "status": status}
 
 
-async def test_a_claim_that_comes_too_late_leaves_alone_what_another_box_of_this_server_is_about_to_have() -> None:
-    client: Any = Cluster()
+def claiming(client: Any) -> tuple[Claims, Manifests, Pods]:
+    """Have two ready pods, x and y."""
     manifests = Manifests(SandboxSettings(backend="kubernetes", warm=2, kubernetes=SandboxKubernetes()))
     known = Pods(client, manifests.selector)
     for name in ("x", "y"):
         known.take_in(read(pod(name, manifests.generation)))
     leases = Leases(client, "m", {names.INSTALLATION: "i", names.GENERATION: manifests.generation}, 30)
-    claims = Claims(client, known, Tending(client, known, leases, manifests), manifests, "m")
+    return Claims(client, known, Tending(client, known, leases, manifests), manifests, "m"), manifests, known
+
+
+async def test_a_claim_whose_caller_leaves_is_given_up() -> None:
+    client = Cluster()
+    claims, manifests, _ = claiming(client)
+    taking = asyncio.create_task(claims.get(manifests.images["lean"], time.monotonic()))
+    await asyncio.sleep(0)
+    assert (len(client.asked), len(claims)) == (1, 1)
+    taking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    assert len(claims) == 0  # also where the cluster has done it: tending deletes what is claimed and not held
+
+
+async def test_a_claim_that_comes_too_late_leaves_alone_what_another_box_of_this_server_is_about_to_have() -> None:
+    client = Cluster()
+    claims, manifests, known = claiming(client)
     late, early = (asyncio.create_task(claims.get(manifests.images["lean"], time.monotonic())) for _ in range(2))
     await client.are_asked.wait()
     (gone, lost), (name, got) = client.asked
