@@ -51,7 +51,8 @@ class Boxes:
             raise
         live.is_reset = False
         if is_new_runtime and live.lost:
-            readied, live.lost = replace(readied, lost=(*readied.lost, *live.lost)), ()
+            more = (one for one in live.lost if one not in readied.lost)
+            readied, live.lost = replace(readied, lost=(*readied.lost, *more)), ()
         if live.untold is not None:
             readied, live.untold = readied.after(live.untold), None
         return readied
@@ -77,13 +78,15 @@ class Boxes:
             is_final: Whether its box ends also where it cannot be written now.
 
         Returns:
-            False when it could not be written and has its box still.
+            False when it could not be written and is still here.
         """
         if live.has_live_box and not await self._checkpoints.write(live):
             if not is_final:
                 return False
             self.end(live, "the session was ended while it could not be written down")
         await self.note_end(live)
+        if not await self._checkpoints.write_lost(live) and not is_final:
+            return False
         if live.box is not None:
             self.abandon(live)
             self._parts.metrics.evictions.of(reason).inc()

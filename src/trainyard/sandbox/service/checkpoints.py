@@ -79,8 +79,7 @@ class Checkpoints:
         """Remove the checkpoint of a session."""
         if live.state is not None:
             await self.replace(live, None)
-        live.is_dirty = False
-        live.forget_lost()
+        live.is_dirty, live.lost = False, ()
 
     async def restore(self, live: LiveSession, state: StateRecord) -> tuple[tuple[str, ...], tuple[Dropped, ...]]:
         """Put a checkpoint into an interpreter; returns what came back, and what did not with its reasons.
@@ -109,27 +108,35 @@ class Checkpoints:
         """Give the box of an interpreter that has ended by itself another; files stay as they are in the box."""
         await self.lose(live, gone.message)
         if live.box is not None:
-            with suppress(errors.Unavailable):  # it has ended too
+            try:
                 await live.box.reset()
+            except errors.TrainyardError as error:
+                _log.warning("box_not_reset", session=live.id, box=live.box.id, reason=error.message)
+                await live.box.close()
 
     async def lose(self, live: LiveSession, why: str) -> None:
         """Take note that an interpreter is another; it gets the last checkpoint, and whatever that lacks is told."""
         if live.is_dirty:
             await self.mark(live, why)
-        live.is_dirty, live.is_reset = False, True
+        live.is_dirty, live.is_reset, live.variables = False, True, 0
 
     async def mark(self, live: LiveSession, why: str) -> None:
-        """Have the last checkpoint say that it lacks what is newer, or the next run where there is none."""
-        lost = Dropped(name=NEWER, reason=f"what was defined since the last checkpoint is not in it: {why}")
-        state = live.state
-        if state is None:
-            live.lost = (lost,)
-        elif lost not in state.dropped:
-            older = tuple(one for one in state.dropped if one.name != NEWER)
-            try:
-                await self.replace(live, dataclasses.replace(state, dropped=(*older, lost)))
-            except errors.TrainyardError:  # the next new interpreter here tells it
-                live.lost = (lost,)
+        """Have the last checkpoint say that it lacks what is newer; the next run here where there is none."""
+        reason = f"what was defined since the last checkpoint is not in it: {why}"
+        live.lost = (Dropped(name=NEWER, reason=reason),)
+        await self.write_lost(live)
+
+    async def write_lost(self, live: LiveSession) -> bool:
+        """Write down what `mark` has told of; false where that is to be tried again."""
+        if live.state is None or not live.lost:
+            return True
+        others = tuple(one for one in live.state.dropped if one.name != NEWER)
+        try:
+            await self.replace(live, dataclasses.replace(live.state, dropped=(*others, *live.lost)))
+        except errors.TrainyardError:  # the next new interpreter here tells it
+            return False
+        live.lost = ()
+        return True
 
     # ------------------------------------------------------------------ inside
 

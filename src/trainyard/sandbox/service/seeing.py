@@ -80,6 +80,7 @@ class Seeing:
             await self._ask(session, "kill")
         async with self._holding.entered(principal, session_id) as live:
             self._boxes.abandon(live)
+            live.forget_lost()
             await self._collecting.remove(session_id)
 
     async def _acting(self, principal: Principal, session_id: str) -> Principal:

@@ -17,7 +17,8 @@ _LONGEST_GAP: Final = 0.5
 """Of `lease_s`, that the time between two looks counts at most."""
 
 _PAUSE_S: Final = 1.0
-"""Beyond that: a server that has looked for so much longer at nothing begins to listen anew."""
+"""Beyond that: a server that has looked for so much longer at nothing begins to listen anew, and takes nobody for dead
+as long as that goes on; what a dead one has left then stays, which is better than to end the boxes of a living one."""
 
 
 class Leases:
