@@ -55,20 +55,21 @@ class Yard:
         return made
 
     def stored(self) -> dict[str, int]:
-        """Count what lies in the database and in the blob store."""
+        """Count what lies in the blob store and in the database, in the order in which contents are removed."""
+        contents = self._call(self._contents)
         with self.database.read() as connection:
             counts = {
                 table: int(connection.execute(text(f"select count(*) from sandbox_{table}")).scalar_one())  # noqa: S608
                 for table in ("sessions", "files", "states", "blobs", "doomed")
             }
-        return counts | {"contents": self._call(self._contents)}
+        return counts | {"contents": contents}
 
     def becomes(self, stored: dict[str, int]) -> None:
         """Wait until no more is stored; contents are removed after the answer is out."""
         deadline_s = time.monotonic() + 10
-        while self.stored() != stored and time.monotonic() < deadline_s:
+        while (now := self.stored()) != stored and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        assert self.stored() == stored
+        assert now == stored
 
     async def _contents(self) -> int:
         return len([blob async for blob in self.blobs.stored(min_age_s=0)])
