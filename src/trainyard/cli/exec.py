@@ -4,7 +4,7 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -24,6 +24,8 @@ _File = Annotated[
 ]
 _Args = Annotated[list[str] | None, typer.Argument(help="Arguments of the code.", show_default=False)]
 _Code = Annotated[str | None, typer.Option("--code", "-c", help="Run this text.", show_default=False)]
+_MOST_LINES: Final = 20
+
 _Lang = Annotated[
     str | None, typer.Option("--lang", "-l", help="Language, such as py, bash, js, c.", show_default=False)
 ]
@@ -181,8 +183,16 @@ def _tell(ended: Mapping[str, Any], fetched: Sequence[Path]) -> None:
     lines = [f"session {ended['session_id']}"] if ended["has_state"] or made else []
     lines += [f"wrote {path}" for path in fetched] or [f"made {path}" for path in made]
     lines += [f"kept in whole: {log['path']}" for log in ended["logs"]]
+    lines += _first([f"not kept: {path}: {why}" for path, why in Execution(ended).failed_files.items()])
+    lines += _first([f"lost {lost['name']}: {lost['reason']}" for lost in ended["lost"]])
     for line in lines:
         print(line, file=sys.stderr)
+
+
+def _first(lines: list[str]) -> list[str]:
+    """As many as somebody reads."""
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"and {more} more such lines; --json has all of them"]
 
 
 def _exit_code(ended: Mapping[str, Any]) -> int:

@@ -20,6 +20,14 @@ class Execution(Result):
     files: list[Result]
     deleted_files: list[str]
     results: list[Result]
+    restored: list[str]
+    lost: list[Result]
+
+    @property
+    def failed_files(self) -> dict[str, str]:
+        """Files that the code has made and that could not be kept: reason by path."""
+        delivery = self["artifact_delivery"]
+        return {} if delivery is None else dict(delivery["failures"])
 
     @property
     def is_success(self) -> bool:

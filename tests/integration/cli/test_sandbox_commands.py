@@ -118,6 +118,20 @@ def test_what_code_is_given_and_what_it_leaves(trainyard: Run, tmp_path: Path) -
     assert trainyard("exec", "-c", "print(input())", "--stdin", "-", piped="typed").stdout == "typed\n"
 
 
+def test_what_is_not_kept_and_what_is_lost_is_told(trainyard: Run) -> None:
+    code = "import os; os.symlink('/etc/passwd', 'link'); [os.symlink('/', f'l{n}') for n in range(30)]"
+    told = trainyard("exec", "-c", f"{code}; x = 1; kept = (one for one in 'abc')").stderr.splitlines()
+    assert "not kept: l0: symbolic link" in told
+    assert "and 11 more such lines; --json has all of them" in told
+    session = next(line.removeprefix("session ") for line in told if line.startswith("session "))
+    trainyard("sandbox", "kill", session)
+    again = trainyard("exec", "--session", session, "-c", "print(x)")
+    assert again.stdout == "1\n"
+    assert [line[: len("lost kept: ")] for line in again.stderr.splitlines() if line.startswith("lost")] == [
+        "lost kept: "
+    ]
+
+
 @pytest.mark.parametrize(
     ("code", "more", "expected"),
     [

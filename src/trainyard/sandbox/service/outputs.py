@@ -56,7 +56,7 @@ class Outputs:
         live.pending_deleted = (live.pending_deleted | set(report.deleted)) - changed
         self._leave_alone(live)
         failed = dict(unkept or {})
-        failed |= dict.fromkeys(report.skipped, "it is no regular file, its name is no UTF-8, or there are too many")
+        failed |= {path or why: why for path, _, why in (told.rpartition(": ") for told in report.skipped)}
         if not report.is_success or not (live.pending or live.pending_deleted):
             return Left(failed=failed)
         assert live.box is not None
