@@ -58,6 +58,14 @@ def test_a_value_is_told_in_the_text_that_it_has(data: dict[str, str], value: st
         assert client.sandbox.run("4").value == value
 
 
+@pytest.mark.parametrize(
+    ("delivery", "failed"), [(None, {}), ({"failures": {"link": "symbolic link"}}, {"link": "symbolic link"})]
+)
+def test_files_that_could_not_be_kept_are_told(delivery: dict[str, object] | None, failed: dict[str, str]) -> None:
+    with blocking(Wire(answer(ENDED | {"artifact_delivery": delivery}))) as client:
+        assert client.sandbox.run("4").failed_files == failed
+
+
 def test_code_that_fails_is_an_answer() -> None:
     with blocking(Wire(answer(FAILED))) as client:
         ended = client.sandbox.run("1/0")
