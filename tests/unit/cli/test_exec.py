@@ -11,7 +11,7 @@ from trainyard.cli import edge
 
 DONE: dict[str, object] = {
     "session_id": "s" * 21, "error": None, "exit_code": 0, "signal": None, "reason": None, "files": [], "logs": [],
-    "has_state": False,
+    "has_state": False, "lost": [], "artifact_delivery": None,
 }  # fmt: skip
 
 
