@@ -11,7 +11,7 @@ from tests.contract.sandbox.backends.kubernetes.conftest import MakeBackend
 from tests.contract.sandbox.backends.kubernetes.grounds import eventually, settings
 from tests.services.kubernetes import Cluster
 from trainyard.core import errors
-from trainyard.sandbox.backends.base import Box
+from trainyard.sandbox.backends.base import Backend, Box
 from trainyard.sandbox.languages import Languages
 from trainyard.sandbox.types.orders import Order
 
@@ -53,16 +53,22 @@ async def test_a_warm_box_is_used_once_and_replaced(make_backend: MakeBackend, c
     assert len(cluster.pods()) == 2
 
 
+async def _taking_s(backend: Backend) -> float:
+    """Tell what a box takes, the best of three: a busy machine may hold one up."""
+    took_s = []
+    for _ in range(3):
+        began = time.monotonic()
+        box = await backend.take("lean", "tenant")
+        took_s.append(time.monotonic() - began)
+        await box.close()
+    return min(took_s)
+
+
 async def test_a_warm_box_is_there_faster_than_one_of_a_job(make_backend: MakeBackend, cluster: Cluster) -> None:
-    backend = await make_backend(warm=1)
-    await eventually(lambda: any(map(cluster.is_ready, cluster.pods(state="warm"))))
-    began = time.monotonic()
-    await (await backend.take("lean", "tenant")).close()
-    warm_s = time.monotonic() - began
-    cold = await make_backend(installation="cold")
-    began = time.monotonic()
-    await (await cold.take("lean", "tenant")).close()
-    assert warm_s < time.monotonic() - began
+    backend = await make_backend(warm=3)
+    await eventually(lambda: sum(map(cluster.is_ready, cluster.pods(state="warm"))) == 3)
+    warm_s = await _taking_s(backend)
+    assert warm_s < await _taking_s(await make_backend(installation="cold"))
 
 
 @pytest.mark.parametrize(
