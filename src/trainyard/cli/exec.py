@@ -18,14 +18,14 @@ from trainyard.sdk.sandbox_results import Execution
 TIMED_OUT = 124
 """As timeout(1) of coreutils has it."""
 
+_MOST_LINES: Final = 20
+"""Of one kind, on standard error."""
 
 _File = Annotated[
     Path | None, typer.Argument(help="Source; its extension tells the language. Standard input when left out.")
 ]
 _Args = Annotated[list[str] | None, typer.Argument(help="Arguments of the code.", show_default=False)]
 _Code = Annotated[str | None, typer.Option("--code", "-c", help="Run this text.", show_default=False)]
-_MOST_LINES: Final = 20
-
 _Lang = Annotated[
     str | None, typer.Option("--lang", "-l", help="Language, such as py, bash, js, c.", show_default=False)
 ]

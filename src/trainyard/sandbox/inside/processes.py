@@ -247,7 +247,7 @@ class Meter:
         """CPU seconds since the box began, bytes of memory now, and the processes that were seen.
 
         Args:
-            with_sockets: Whether to count what sockets may take, which no run is told as its own; it takes a while.
+            with_sockets: Whether to count what sockets may take: it takes a while, and is for watching a limit.
         """
         samples = self._tree.samples()
         shared_bytes = self._shared_bytes() if with_sockets else self.files_bytes()

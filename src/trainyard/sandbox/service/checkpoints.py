@@ -132,7 +132,8 @@ class Checkpoints:
             return True
         others = tuple(one for one in live.state.dropped if one.name != NEWER)
         try:
-            await self.replace(live, dataclasses.replace(live.state, dropped=(*others, *live.lost)))
+            if live.state.dropped != (dropped := (*others, *live.lost)):
+                await self.replace(live, dataclasses.replace(live.state, dropped=dropped))
         except errors.TrainyardError:  # the next new interpreter here tells it
             return False
         live.lost = ()

@@ -23,8 +23,8 @@ CALLS = 100
 PAUSE_S = 0.005
 TRIES = 3
 """Other programs of this machine are no bombs: the bars are held when one of the tries keeps to them."""
-_PAUSE_S = 6.0
-"""Between tries: what else keeps the machine busy then, such as other tests, has often ended."""
+BETWEEN_TRIES_S = 6.0
+"""What else keeps the machine busy then, such as other tests, has often ended."""
 
 BOMBS = {
     "processes": FORKS["a_fork_bomb"],
@@ -110,5 +110,5 @@ def test_a_neighbour_notices_nothing_of_a_bomb(yard: Attacked, kind: str) -> Non
         told.append(excess(calm_s, found_s, has_groups(yard)))
         if not told[-1]:
             break
-        time.sleep(_PAUSE_S)
+        time.sleep(BETWEEN_TRIES_S)
     assert "" in told, told

@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from tests.unit.sandbox.service.conftest import ANNA, Make, Server
 from tests.unit.sandbox.service.test_states import durable, exported, until
 from trainyard.core import errors
+from trainyard.core.db import Database
 from trainyard.core.settings import SandboxLimits
 from trainyard.sandbox.languages import Reach
 from trainyard.sandbox.service.live import Readied
@@ -350,6 +352,23 @@ async def test_a_checkpoint_without_room_is_told_and_the_last_one_says_what_it_l
     again = await server.run("print(x, 'big' in globals())", session_id=done.session_id)
     assert (again.stdout, _lost(again)) == ("1 False\n", ["*"])
     assert "do not fit" in again.lost[0].reason
+
+
+async def test_a_checkpoint_says_once_what_it_lacks_however_often_the_next_fails(
+    make: Make, database: Database
+) -> None:
+    server = make(checkpoint_s=3600, limits=SandboxLimits(stored_bytes=1 << 20))
+    await server.service.start()
+    done = await server.run("x = 1\nimport random")
+    assert await exported(server, done.session_id)
+    await server.run("big = random.randbytes(2 << 20)", session_id=done.session_id)
+    revisions = []
+    for _ in range(2):
+        with pytest.raises(errors.QuotaExhausted):
+            await exported(server, done.session_id)
+        with database.read() as connection:
+            revisions.append(connection.execute(text("select revision from sandbox_sessions")).scalar_one())
+    assert revisions[0] == revisions[1]
 
 
 async def test_a_checkpoint_that_has_all_again_lacks_nothing(make: Make) -> None:
